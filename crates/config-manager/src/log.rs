@@ -30,6 +30,7 @@ pub(crate) use append::METRICS;
 pub use append::{Entry, Written};
 pub use fault::Fault;
 pub use open::{Opened, Restored};
+pub(crate) use read::further_back;
 pub use read::{Kept, Unavailable};
 pub use record::{AuditRecord, Ended, Layer, Layers, RevisionRecord};
 pub(crate) use record::{is_undone, layers_digest};

@@ -1,12 +1,11 @@
 //! A router's end of drains: which endpoints leave, why, until when, and what became of their exchanges.
 //!
-//! A router needs no coordinator for this: it cordons what a swap removed, evicts it at the deadline and closes it,
-//! whether or not a coordinator listens. The coordinator only adds what operators want (the overlay) and keeps records.
+//! A router needs no coordinator for this: it cordons what a swap removed, evicts it at the deadline and closes it. The
+//! coordinator only adds what operators want (the overlay) and keeps records.
 //!
 //! An endpoint that is removed is not cordoned at once if its backend keeps another one beside it, and if it leaves by
 //! `progressive` or a weight lies on that very endpoint: it stays, and gets calls by its weight, until it has none or the
-//! drain timeout has passed (`strategy.rs`). The calls that it has then have the drain timeout in their turn. To
-//! drain-coordinator it is as live as any other until then.
+//! drain timeout has passed (`strategy.rs`); its calls have that timeout again. Until then the coordinator sees it live.
 //!
 //! What the shell owes:
 //! - right before a swap, when its new endpoints exist, [`Event::Coming`]; right after the swap [`Event::Live`]; and to

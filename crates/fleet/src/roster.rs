@@ -26,6 +26,7 @@ mod members;
 mod relist;
 mod restart;
 mod restarts;
+mod turn;
 
 pub use member::{Member, State};
 use members::Members;
@@ -484,19 +485,6 @@ impl Roster {
 
     fn by_serial(&mut self, serial: Serial) -> Option<&mut Member> {
         self.members.get_mut(self.keys.get(&serial)?)
-    }
-
-    /// Asks for one turn, which covers everything that happens before it is made.
-    pub(crate) fn publish(&mut self) {
-        let settling = self.settling;
-        let waiting = self.effects.iter_mut().find_map(|effect| match effect {
-            Effect::Publish { by_file, .. } => Some(by_file),
-            Effect::Act(_) | Effect::Prepared { .. } => None,
-        });
-        match waiting {
-            Some(by_file) => *by_file |= settling,
-            None => self.effects.push_back(Effect::Publish { swap: false, by_file: settling }),
-        }
     }
 }
 

@@ -3,7 +3,11 @@
 use std::{error::Error, io, path::PathBuf};
 
 use model::units::in_words;
-use runtime::{exit, grpc::DialError, token::TokenError};
+use runtime::{
+    exit,
+    grpc::{DialError, refusal},
+    token::TokenError,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -167,7 +171,8 @@ impl Failure {
             Self::Refused { status } => {
                 let details = status.get_error_details();
                 let delay = details.retry_info().and_then(|retry| retry.retry_delay);
-                delay.map(|delay| format!("try again in {}", in_words(delay)))
+                let again = delay.map(|delay| format!("try again in {}", in_words(delay)));
+                again.or_else(|| refusal::next_of(status))
             }
             Self::Credential { .. }
             | Self::ClearText(_)

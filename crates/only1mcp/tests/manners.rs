@@ -208,6 +208,15 @@ fn names_that_nobody_has_are_refused_and_nonsense_is_wrong_usage() {
     ] {
         fails_with(&home, "shop", arguments, code);
     }
+    for (arguments, expected) in [
+        (&["rollback", "abc"][..], "expected the number of a revision, from 1 on; `only1mcp history` lists them"),
+        (&["show", "0"], "expected the number of a revision"),
+        (&["history", "--last", "many"], "expected a number, at least 1"),
+        (&["call", "shop__add", "notjson"], "not a JSON object: they do not begin with `{`"),
+    ] {
+        let refused = home.run("shop", arguments);
+        assert!(refused.err.contains(expected), "{arguments:?}: {refused:?}");
+    }
     let bare = fails_with(&home, "shop", &["call", "add"], 1);
     assert!(bare.err.contains("next: did you mean shop__add? `only1mcp tools` lists"), "{bare:?}");
 }

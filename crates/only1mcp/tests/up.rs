@@ -252,7 +252,10 @@ fn what_is_live_is_shown_as_a_file_and_what_servers_say_is_shown() {
     assert!([0, 2].contains(&home.run(&["reload"]).0));
     let (code, shown, said) = home.run(&["show"]);
     assert_eq!(code, 1, "{said}");
-    assert!(shown.contains("***(") && !shown.contains("a secret") && said.contains("1 of its values"), "{shown}{said}");
+    assert!(
+        shown.contains("***(") && !shown.contains("a secret") && said.contains("1 value under `env`"),
+        "{shown}{said}"
+    );
     assert!(home.run(&["show", "1"]).1.contains("${env:HOME}"));
     assert_eq!(home.run(&["show", "9"]).0, 1);
 

@@ -96,8 +96,8 @@ pub enum Event {
     /// The answer to [`Effect::Propose`].
     Judged { turn: Turn, judgement: Judgement },
     /// A rollback is in the log, with this cursor for the source: the digest of the file when the rollback was asked
-    /// for, or else [`SourceCore::rollback_cursor`].
-    RolledBack { cursor: Digest },
+    /// for, or else [`SourceCore::rollback_cursor`]. `refused`: that content was refused, so nothing of it is undone.
+    RolledBack { cursor: Digest, refused: bool },
     /// A caller asks for `reload`. `force`: propose the content even if it was judged before. `sure`: the caller says
     /// that the file is whole, so it need not settle.
     Asked { force: bool, sure: bool },
@@ -277,7 +277,7 @@ impl SourceCore {
             Event::Noticed { write, stamp } => self.noticed(now, write, stamp),
             Event::Read { stamp, torn, found } => self.was_read(now, stamp, torn, found),
             Event::Judged { turn, judgement } => self.judged(now, turn, judgement),
-            Event::RolledBack { cursor } => self.rolled_back(cursor),
+            Event::RolledBack { cursor, refused } => self.rolled_back(cursor, refused),
             Event::Asked { force, sure } => {
                 let (forced, was_sure) = self.ask.map_or((false, false), |ask| (ask.force, ask.sure));
                 self.ask = Some(Ask { force: force || forced, sure: sure || was_sure });

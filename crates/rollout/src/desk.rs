@@ -417,7 +417,8 @@ impl<K: Papers> Desk<K> {
     }
 
     /// A rollback ends every candidate of the file: a later refusal of it would be shown although the file is rolled
-    /// back, and the file must not bring back by itself what was undone.
+    /// back, and the file must not bring back by itself what was undone. Of a content that was refused nothing is
+    /// undone, since it was not live: it stays refused.
     fn committed(&mut self, proposal: Option<ProposalId>, kind: Kind, cursor: Option<Digest>) {
         if let Some(content) = self.rollout.head().map(|head| head.content.clone()) {
             self.tell_source(cursor::Event::Policy(content.snapshot.policy.source.clone()));
@@ -426,10 +427,12 @@ impl<K: Papers> Desk<K> {
         match (kind, proposal) {
             (Kind::Rollback { .. }, Some(by)) => {
                 let live = self.candidates.get(&by).and_then(Candidate::file);
-                self.undone = cursor.filter(|said| live != Some(*said));
-                self.refused = None;
+                let over = cursor.filter(|said| live != Some(*said));
+                let refused = self.refused.filter(|refused| over == Some(*refused) && self.undone != over);
+                self.undone = over.filter(|_| refused.is_none());
+                self.refused = refused;
                 if let Some(cursor) = cursor {
-                    self.tell_source(cursor::Event::RolledBack { cursor });
+                    self.tell_source(cursor::Event::RolledBack { cursor, refused: refused.is_some() });
                 }
                 let of_file = |_: &_, candidate: &mut Candidate<K>| matches!(candidate.want, Want::File { .. });
                 for (id, candidate) in self.candidates.extract_if(.., of_file).collect::<Vec<_>>() {

@@ -132,9 +132,10 @@ fn an_edit_that_takes_tools_away_is_explained_undone_and_told_to_be_in_the_file_
     says(&["history"], 0, &[&format!("~a({filter}; 7 tools gone)")])?;
 
     let undone = ["revision 2 is undone:", "tools: [\"add\",\"echo\"] → all", "clients gain "];
-    says(&["rollback"], 0, &[&undone[..], &["still says what was undone", "`only1mcp show` prints it"]].concat())?;
-    let others = "what can be brought back: 2, by `only1mcp rollback NUMBER`";
-    says(&["rollback"], 1, &["revision 3 is live, by a rollback to 1 already; nothing from before that", others])?;
+    let back = ["still says what was undone", "change in it what `only1mcp diff "];
+    says(&["rollback"], 0, &[&undone[..], &back[..]].concat())?;
+    let others = "next: nothing from before that is kept; what can be brought back: 2, by `only1mcp rollback NUMBER`";
+    says(&["rollback"], 1, &["revision 3 is live, by a rollback to 1 already", others])?;
 
     let layer = Document::default().with(demo::stdio("b", "b", &scratch)?).yaml();
     let layer = layer.lines().skip_while(|line| !line.starts_with("servers")).collect::<Vec<_>>().join("\n");

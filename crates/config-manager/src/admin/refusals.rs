@@ -3,14 +3,15 @@
 use runtime::grpc::refusal;
 use tonic::{Code, Status};
 
-use crate::log::{LogError, Unavailable};
+use crate::log::{LogError, Unavailable, further_back};
 
 /// Why a revision's content cannot be had.
 pub(crate) fn unavailable(error: &Unavailable) -> Status {
     let (reason, revision) = match error {
         Unavailable::Log(error) => return log_fault(error),
-        Unavailable::RolledBack { revision, .. } => {
-            return refusal::precondition("ROLLED_BACK", format!("revision {revision}"), error.to_string());
+        Unavailable::RolledBack { revision, further, others, .. } => {
+            let refused = refusal::precondition("ROLLED_BACK", format!("revision {revision}"), error.to_string());
+            return refusal::with_next(&refused, further_back(*further, others));
         }
         Unavailable::Unknown { revision, .. } => ("REVISION_UNKNOWN", revision),
         Unavailable::Pruned { revision, .. } => ("REVISION_PRUNED", revision),

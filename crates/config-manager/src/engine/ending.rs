@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::units::in_words;
 use model::{EventKind, Revision, Time};
-use rollout::ProposalId;
 use rollout::desk::{Candidate, End, Ended, Refused, Saying, Want};
+use rollout::{ProposalId, Reason};
 use runtime::Span;
 use runtime::grpc::refusal;
 use runtime::telemetry::KeyValue;
@@ -81,7 +81,10 @@ impl Engine {
                 if let Want::File { digest, .. } = candidate.want
                     && self.desk.refused() == Some(digest)
                 {
-                    self.refusal.is_of(refused, digest);
+                    // What went first says nothing of the content: a refusal from before still holds.
+                    if !matches!(refused, Refused::Reason(Reason::Overtaken { .. } | Reason::StaleBase { .. })) {
+                        self.refusal.is_of(refused, digest);
+                    }
                     next_try = self.next_try().map(|at| at.since(Time::from_nanos(self.clock.now_nanos())));
                 }
                 let ending = self.refused(refused, &open, &candidate, next_try);

@@ -1,8 +1,5 @@
 //! The file's side: what is seen of it goes to the desk; what the desk says of it goes to callers and to the status.
 
-use std::ffi::OsStr;
-use std::path::Path;
-
 use model::{Digest, EventKind, Owner, Time, Violation};
 use rollout::cursor::{Event as Sight, State, Write};
 use rollout::desk::{Event, FileAnswer};
@@ -80,7 +77,8 @@ impl Engine {
             // For its caller, who wants what the file says; nothing was decided anew that would be counted as refused.
             FileAnswer::Unchanged { undone: true } => {
                 let refused = Outcome::new(outcome::Result::Refused, live);
-                ("no_change", Outcome { refusals: vec![rolled_back()], ..refused })
+                let undone = NodeRefusal { node: None, reason: format!("{UNDONE} until it changes") };
+                ("no_change", Outcome { refusals: vec![undone], ..refused })
             }
             FileAnswer::Missing => {
                 ("refused", Outcome::unreadable(live, &format!("{}: there is no such file", self.origin.name())))
@@ -129,9 +127,10 @@ impl Engine {
                 violations = vec![Violation::new(None, "", reason)];
                 SourceState::Missing
             }
-            Some(State::Settling { .. }) => SourceState::Settling,
+            // Also while the next content is being written.
             Some(State::Refused { .. }) => SourceState::Refused,
             Some(_) if refused => SourceState::Refused,
+            Some(State::Settling { .. }) => SourceState::Settling,
             Some(_) if self.desk.undone().is_some() => SourceState::RolledBack,
             Some(_) if !self.desk.follows_file() => SourceState::Disabled,
             Some(State::Unread) => SourceState::Starting,
@@ -140,7 +139,8 @@ impl Engine {
         };
         // A file that is gone says nothing.
         if self.desk.undone().is_some() && state != SourceState::Missing {
-            refusals.push(rolled_back());
+            let reason = format!("{UNDONE} until it changes, or by `only1mcp reload --force`");
+            refusals.push(NodeRefusal { node: None, reason });
         }
         SourceStatus {
             name: self.origin.name(),
@@ -155,37 +155,14 @@ impl Engine {
 }
 
 /// Why what the file says is not live.
-fn rolled_back() -> NodeRefusal {
-    let reason = "what the file says was undone by a rollback; it is not judged again until it changes, or by `only1mcp \
-                  reload --force`";
-    NodeRefusal { node: None, reason: reason.to_owned() }
-}
+const UNDONE: &str = "what the file says was undone by a rollback; it is not judged again";
 
 /// After a rollback: that the file says something else than what is live, and what to do about that. `undoes_file`: what
 /// it says was live until then.
 pub(super) fn not_live(name: &str, undoes_file: bool) -> String {
     let says = if undoes_file { "still says what was undone" } else { "does not say what is live" };
-    let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
-    let next = if ["yaml", "yml"].contains(&&*ending) {
-        "To write back what is live: `only1mcp show` prints it, as YAML, with all layers merged and written-out secrets \
-         masked"
-            .to_owned()
-    } else {
-        format!("`only1mcp diff {name}` shows what differs")
-    };
-    format!("{name} {says}; that has no effect until it changes. {next}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn yaml_is_not_to_be_written_into_a_file_of_another_format() {
-        assert!(not_live("/etc/only1mcp.yaml", true).contains("`only1mcp show` prints it, as YAML"));
-        for name in ["/srv/somebody/.cursor/mcp.json", "gateway.toml"] {
-            let said = not_live(name, true);
-            assert!(!said.contains("YAML") && said.ends_with(&format!("`only1mcp diff {name}` shows what differs")));
-        }
-    }
+    format!(
+        "{name} {says}; that has no effect until it changes. To write back what is live, change in it what `only1mcp \
+         diff {name}` shows. Do not write `only1mcp show` over it: that has marks in place of values that are written out"
+    )
 }

@@ -28,7 +28,7 @@ pub enum Unavailable {
     #[error("revision {revision} was the first, so there is none before it")]
     First { revision: Revision },
     /// `further`: the revision to name for going further back, if its content is kept; `others`: what else is kept.
-    #[error("revision {revision} is live, by a {by} already; {}", further_back(.further, .others))]
+    #[error("revision {revision} is live, by a {by} already")]
     RolledBack { revision: Revision, by: String, further: Option<Revision>, others: Vec<Revision> },
     #[error(transparent)]
     Log(#[from] LogError),
@@ -38,7 +38,8 @@ fn range(oldest: &Revision, newest: &Revision) -> String {
     if *newest == Revision::NONE { "nothing was ever live".into() } else { format!("the log has {oldest} to {newest}") }
 }
 
-fn further_back(further: &Option<Revision>, others: &[Revision]) -> String {
+/// What can be done about that.
+pub(crate) fn further_back(further: Option<Revision>, others: &[Revision]) -> String {
     match further {
         Some(further) => format!("to go further back: `only1mcp rollback {further}`"),
         None if others.is_empty() => "nothing else is kept".to_owned(),

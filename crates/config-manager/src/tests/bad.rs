@@ -4,7 +4,7 @@ use rollout::Refusal;
 use tokio_stream::StreamExt;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
-use super::world::{World, applied, servers};
+use super::world::{World, applied, overwrite, servers};
 use crate::SourceState;
 
 #[tokio::test]
@@ -32,6 +32,17 @@ async fn a_hundred_bad_candidates_change_nothing() {
     let router = world.router("r1").await;
     world.write(&servers(3, ""));
     router.has(2).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_at_once_though_the_file_may_still_be_written() {
+    let world = World::with(&servers(1, "hot_reload: { watcher: { debounce_ms: 5000 } }\n")).await;
+    overwrite(&world.file, &servers(1, "unknown: 1\n"));
+    world.until("settling", |status| status.source.state == SourceState::Settling).await;
+    assert_eq!(world.reload(pb::ReloadRequest::default()).await.result(), Ended::Refused);
+    let source = world.status().source.clone();
+    assert_eq!((source.state, source.violations.len()), (SourceState::Refused, 1), "{source:?}");
+    world.depends(Some("refused")).await;
 }
 
 #[tokio::test]

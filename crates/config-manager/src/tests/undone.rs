@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use model::Revision;
-use rollout::Content;
+use rollout::{Content, Refusal};
+use runtime::grpc::refusal;
 use tonic::Code;
 use wire::pb::config::v1::{self as pb, outcome::Result as Ended};
 
@@ -29,6 +30,20 @@ impl World {
         world
     }
 
+    /// The same; a small file has come into the place of the large one, and before that is judged, 3 brings back 1. Now
+    /// and then the small file is faster than the rollback, which is then about it.
+    async fn undone_while_judging() -> Self {
+        for _ in 0..20 {
+            let world = Self::judging("").await;
+            world.write(&servers(3, EAGER));
+            while world.history(true).await.iter().all(|record| record.result != "superseded") {}
+            if applied(&world.roll_back(1).await.unwrap()) == 3 {
+                return world;
+            }
+        }
+        panic!("the file is always judged before the rollback");
+    }
+
     async fn sources(&self) -> Vec<String> {
         self.history(false).await.into_iter().map(|revision| revision.source).collect()
     }
@@ -36,10 +51,7 @@ impl World {
 
 #[tokio::test]
 async fn what_waits_to_be_judged_does_not_go_live_after_the_rollback() {
-    let world = World::judging("").await;
-    world.write(&servers(3, EAGER));
-    while world.history(true).await.iter().all(|record| record.result != "superseded") {}
-    assert_eq!(applied(&world.roll_back(1).await.unwrap()), 3);
+    let world = World::undone_while_judging().await;
     // It is taken apart after both.
     assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 4);
     assert_eq!(world.sources().await, ["api:ops", "rollback to 1", "file", "file"]);
@@ -114,8 +126,8 @@ async fn who_asks_for_a_rollback_twice_undoes_once() {
     assert_eq!(done.len(), 1, "{refused:?}");
     let again = world.roll_back(0).await.unwrap_err();
     assert_eq!(again.code(), Code::FailedPrecondition);
-    let further = "revision 4 is live, by a rollback to 2 already; to go further back: `only1mcp rollback 1`";
-    assert_eq!(again.message(), further);
+    assert_eq!(again.message(), "revision 4 is live, by a rollback to 2 already");
+    assert_eq!(refusal::next_of(&again).unwrap(), "to go further back: `only1mcp rollback 1`");
     let request = pb::RollbackRequest { base_revision: 3, ..pb::RollbackRequest::default() };
     let stale = world.client().rollback(request).await.unwrap_err();
     assert_eq!(stale.code(), Code::Aborted);
@@ -125,11 +137,16 @@ async fn who_asks_for_a_rollback_twice_undoes_once() {
     let outcome = world.roll_back(1).await.unwrap();
     assert_eq!(applied(&outcome), 5);
     assert!(outcome.warnings[0].contains("does not say what is live"), "{outcome:?}");
-    assert!(outcome.warnings[0].contains("`only1mcp show` prints it"), "{outcome:?}");
+    let back = format!(
+        "change in it what `only1mcp diff {}` shows. Do not write `only1mcp show` over it",
+        world.file.display()
+    );
+    assert!(outcome.warnings[0].contains(&back), "{outcome:?}");
     assert_eq!(world.roll_back(1).await.unwrap().result(), Ended::NoChange);
     let oldest = world.roll_back(0).await.unwrap_err();
     let others = "nothing from before that is kept; what can be brought back: 2 to 4, by `only1mcp rollback NUMBER`";
-    assert_eq!(oldest.message(), format!("revision 5 is live, by a rollback to 1 already; {others}"));
+    assert_eq!(oldest.message(), "revision 5 is live, by a rollback to 1 already");
+    assert_eq!(refusal::next_of(&oldest).unwrap(), others);
 }
 
 #[tokio::test]
@@ -183,6 +200,48 @@ async fn what_is_live_already_is_not_brought_back_once_more() {
     assert_eq!(world.content(0).await.layers.len(), 1);
 }
 
+#[tokio::test]
+async fn a_file_that_was_refused_stays_so_when_another_layer_is_rolled_back() {
+    let mut world = World::with(&servers(1, EAGER)).await;
+    let router = world.router("r1").await;
+    world.write(&servers(2, &format!("unknown: 1\n{EAGER}")));
+    let refused = |status: &crate::Status| status.source.state == SourceState::Refused;
+    world.until("refused", refused).await;
+    assert_eq!(applied(&world.apply("ops", EXTRA, 0).await.unwrap()), 2);
+    assert_eq!(applied(&world.apply("ops", "", 0).await.unwrap()), 3);
+    let outcome = world.roll_back(0).await.unwrap();
+    assert_eq!((applied(&outcome), outcome.warnings.len()), (4, 0), "{outcome:?}");
+    let still = |status: &crate::Status| {
+        let source = &status.source;
+        assert_eq!((source.state, source.violations.len(), source.refusals.len()), (SourceState::Refused, 1, 0));
+        assert_eq!(source.next_try, None);
+    };
+    still(&world.status());
+    let outcome = world.reload(pb::ReloadRequest::default()).await;
+    assert_eq!((outcome.result(), outcome.violations.len(), outcome.refusals.len()), (Ended::Refused, 1, 0));
+    still(&world.status());
+    world.depends(Some("refused")).await;
+    drop(router);
+    world.stop().await;
+    world.start();
+    let router = world.router("r1").await;
+    still(world.until("refused", refused).await.as_ref());
+
+    // A router refuses it, which may heal: it is not made live by itself, but for a caller.
+    router.refuse(Some(Refusal::Critical { backend: "s1".into(), reason: "no database".into() }));
+    world.write(&servers(2, EAGER));
+    world.until("refused by the router", |status| refused(status) && status.source.next_try.is_some()).await;
+    router.refuse(None);
+    assert_eq!(applied(&world.roll_back(3).await.unwrap()), 5);
+    let status = world.status();
+    assert_eq!(
+        (refused(&status), status.source.refusals.len(), status.source.next_try),
+        (true, 1, None),
+        "{status:#?}"
+    );
+    assert_eq!(applied(&world.reload(pb::ReloadRequest::default()).await), 6);
+}
+
 /// A router that has been at that revision of another log.
 fn ahead(world: &World, node: &str, revision: u64) {
     world.attach(node, Some((Revision(revision), Content::new(Arc::default()))), None);
@@ -204,7 +263,8 @@ async fn what_is_live_by_a_rollback_still_is_under_another_number() {
     assert_eq!(world.sources().await, ["config-manager", "rollback to 1", "file", "file"]);
     let again = world.roll_back(0).await.unwrap_err();
     let others = "nothing from before that is kept; what can be brought back: 2, by `only1mcp rollback NUMBER`";
-    assert_eq!(again.message(), format!("revision 8 is live, by a rollback to 1 already; {others}"));
+    assert_eq!(again.message(), "revision 8 is live, by a rollback to 1 already");
+    assert_eq!(refusal::next_of(&again).unwrap(), others);
     world.stop().await;
     world.start();
     rolled_back(world.until("read", |status| status.source.state != SourceState::Starting).await.as_ref());

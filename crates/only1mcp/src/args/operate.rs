@@ -1,5 +1,7 @@
 //! Commands that ask a running gateway: their flags, defaults and examples.
 
+mod numbers;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use runtime::telemetry::log::Filter;
 
 use super::{AdminArgs, OutputArgs};
 use crate::place::PlaceArgs;
+use numbers::{at_least_one, base, revision};
 
 #[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -105,12 +108,13 @@ pub(crate) struct ShowArgs {
 }
 
 const SHOW_EXAMPLES: &str = "\
-With all layers merged, and without keys that have their default. A secret that was written out is shown \
-as a mark, ***(1a2b3c4d): where there are marks, stderr counts them and the exit code is 1. A file with \
-marks is refused until the secrets stand there again.
+With all layers merged, and without keys that have their default. A value under `env` or `headers`, or in \
+the query of a URL, that is written out may be a secret, and is shown as a mark, ***(1a2b3c4d): where there \
+are marks, stderr counts them and the exit code is 1. A file with marks is refused until the values stand \
+there again, so do not write this over the file that has them: `only1mcp diff FILE` shows what to change there.
 
 Examples:
-  only1mcp show > only1mcp.yaml
+  only1mcp show > live.yaml
   only1mcp show 41
   only1mcp show --output json | jq '.servers[].id'";
 
@@ -156,8 +160,8 @@ pub(crate) struct RollbackArgs {
 const ROLLBACK_EXAMPLES: &str = "\
 Says what it undid, as `diff` does. What was undone stays undone, although the file still holds it: \
 the next edit of the file applies. Without REVISION it undoes the last change once: said again, it \
-changes nothing and names the command that goes further back. \
-Exits with 1 when no router can hold that revision, 2 when its content is live already.
+changes nothing, names the command that goes further back, and exits with 1. \
+Exits with 1 as well when no router can hold that revision, 2 when its content is live already.
 
 Examples:
   only1mcp rollback
@@ -180,9 +184,8 @@ pub(crate) struct ApplyArgs {
     pub(crate) remove: bool,
 
     /// Refuse unless this revision is live
-    #[arg(long, value_name = "REVISION", value_parser = base, default_value_t = 0, hide_default_value = true,
-          env = "ONLY1MCP_BASE")]
-    pub(crate) base: u64,
+    #[arg(long, value_name = "REVISION", value_parser = base, env = "ONLY1MCP_BASE")]
+    pub(crate) base: Option<u64>,
 
     /// A router whose vote does not count this time; repeatable, goes on record
     #[arg(long, value_name = "ROUTER", value_delimiter = ',', env = "ONLY1MCP_WITHOUT")]
@@ -406,20 +409,6 @@ kept it from calls. What `drain --endpoint` took of single endpoints stays taken
 Examples:
   only1mcp enable search";
 
-fn revision(text: &str) -> Result<u64, String> {
-    let expected = || "expected the number of a revision, from 1 on; `only1mcp history` lists them".to_owned();
-    text.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(expected)
-}
-
-/// A revision, or 0 for any.
-fn base(text: &str) -> Result<u64, String> {
-    if text == "0" { Ok(0) } else { revision(text) }
-}
-
-fn at_least_one(text: &str) -> Result<u32, String> {
-    text.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number, at least 1".to_owned())
-}
-
 /// Where the MCP endpoint is.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct McpArgs {
@@ -499,17 +488,3 @@ Exits with 1 when the tool or the gateway answers with an error.
 Examples:
   only1mcp call calculator__add '{\"a\": 40, \"b\": 2}'
   only1mcp call notes__add '{\"text\": \"milk\"}' --raw";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_number_of_a_revision_is_told_what_is_expected() {
-        assert_eq!((revision("41"), base("0"), base("3"), at_least_one("1")), (Ok(41), Ok(0), Ok(3), Ok(1)));
-        for text in ["abc", "0", "-1", "1.5", ""] {
-            assert!(revision(text).is_err_and(|said| said.starts_with("expected the number of a revision")), "{text}");
-            assert_eq!(at_least_one(text), Err("expected a number, at least 1".to_owned()), "{text}");
-        }
-    }
-}

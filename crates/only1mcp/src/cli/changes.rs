@@ -1,5 +1,7 @@
 //! `reload`, `rollback` and `apply`: proposals, and how they ended.
 
+mod undone;
+
 use std::time::Duration;
 
 use config_file::{Format, Source};
@@ -7,7 +9,8 @@ use model::Owner;
 use runtime::exit;
 use serde_json::{Value, json};
 use wire::pb::config::v1::{
-    ApplyRequest, GetStatusRequest, Outcome, ReloadRequest, RollbackRequest, ValidateRequest, outcome::Result as Ended,
+    ApplyRequest, GetStatusRequest, ListRevisionsRequest, Outcome, ReloadRequest, RollbackRequest, ValidateRequest,
+    outcome::Result as Ended,
 };
 
 use super::{
@@ -58,17 +61,23 @@ pub(crate) async fn rollback(args: &RollbackArgs) -> Result<Output, Failure> {
     lists.join(Lists::of(&admin).await);
     let mut output = show(Some(outcome), &behind(&admin).await?);
     if let Some((before, after)) = before.zip(after) {
-        undone(&mut output, &before, &after, &lists);
+        let request = ListRevisionsRequest::default();
+        let records = admin.ask(&config.target, config.client.list_revisions(request)).await?.revisions;
+        let revisions = undone::by(&records, before.revision, after.revision);
+        undone(&mut output, &before, &after, &revisions, &lists);
     }
     Ok(output)
 }
 
-/// Adds what has changed by a rollback.
-pub(super) fn undone(output: &mut Output, before: &Side, after: &Side, lists: &Lists) {
+/// Adds what has changed by a rollback, which undid these revisions.
+pub(super) fn undone(output: &mut Output, before: &Side, after: &Side, revisions: &[u64], lists: &Lists) {
     let changed = Changed::between(before, after, lists);
-    output.text.line(format_args!("{} is undone:", before.name));
+    match undone::in_words(revisions) {
+        Some(revisions) => output.text.line(format_args!("{revisions} undone:")),
+        None => output.text.line(format_args!("{} → {}:", before.name, after.name)),
+    }
     output.text.append(&changed.text());
-    let mut undone = json!({ "revision": before.revision });
+    let mut undone = json!({ "revisions": revisions });
     changed.add_to(&mut undone);
     output.json["undone"] = undone;
 }
@@ -91,7 +100,7 @@ pub(crate) async fn apply(args: &ApplyArgs) -> Result<Output, Failure> {
         name: args.owner.clone(),
         document: document.unwrap_or_default(),
         format: diff::format_to_pb(args.file.as_deref().map(Format::of).unwrap_or_default()),
-        base_revision: args.base,
+        base_revision: args.base.unwrap_or_default(),
         timeout: timeout.try_into().ok(),
         without: args.without.clone(),
     };
@@ -124,8 +133,7 @@ async fn would_apply(admin: &Admin, args: &ApplyArgs, document: String) -> Resul
         }
         Err(invalid) => invalid,
     };
-    if let Some(live) = live.revision.filter(|live| args.base != 0 && *live != args.base) {
-        let base = args.base;
+    if let Some((base, live)) = args.base.zip(live.revision).filter(|(base, live)| *base > 0 && base != live) {
         output.complaints.line(format_args!("it is made for revision {base}, and revision {live} is live"));
         output.code = exit::REFUSED;
     }
@@ -161,29 +169,45 @@ pub(super) fn show(outcome: Option<Outcome>, behind: &Behind) -> Output {
     };
     let revision = outcome.revision;
     let stays = if revision == 0 { "nothing is live".to_owned() } else { format!("revision {revision} stays live") };
-    let (mut text, mut complaints) = (Lines::default(), reasons(&outcome));
+    let (mut text, mut complaints, mut next) = (Lines::default(), reasons(&outcome), None);
     for (node, reason) in &behind.routers {
         complaints.line(format_args!("router {node} is behind: {reason}"));
     }
     match outcome.result() {
         Ended::Applied if behind.all => {
             complaints.line(format_args!("revision {revision} is on record, and no router can hold it"));
+            next =
+                Some("`only1mcp rollback` brings back what was live before; or mend what the routers name".to_owned());
             code = exit::REFUSED;
         }
         Ended::Applied => text.line(format_args!("revision {revision} is live{}", stages(&outcome))),
         Ended::NoChange => text.line(format_args!("nothing to do: revision {revision} has that content already")),
-        Ended::Refused => complaints.line(format_args!("refused; {stays}{}", render::next_try(outcome.next_try))),
+        Ended::Refused => {
+            complaints.line(format_args!("refused; {stays}{}", render::next_try(outcome.next_try)));
+            next = Some(after_refusal(&outcome).to_owned());
+        }
         Ended::Pending => {
             complaints.line(format_args!("not decided yet; {stays}"));
-            let next = "it goes on by itself, at the latest when a router can vote that is not left out";
-            complaints.line(format_args!("  next: see `only1mcp status`; {next}"));
+            let goes_on = "it goes on by itself, at the latest when a router can vote that is not left out";
+            next = Some(format!("see `only1mcp status`; {goes_on}"));
         }
         Ended::Unspecified => complaints.line("the service answered with an outcome this program does not know"),
     }
     let mut json = as_json(&outcome, word);
     let behind = behind.routers.iter().map(|(node, reason)| json!({ "node": node, "reason": reason }));
     json["behind"] = behind.collect();
-    Output { complaints, code, ..Output::done(text, json) }
+    Output { complaints, code, next, ..Output::done(text, json) }
+}
+
+fn after_refusal(outcome: &Outcome) -> &'static str {
+    if outcome.next_try.is_some() {
+        "wait until it is tried again; or correct what is named, and repeat the command"
+    } else if outcome.violations.is_empty() && outcome.attempt.is_empty() {
+        // Nothing was judged: a rollback has undone what the file says.
+        "change the file; or have it judged as it is with `only1mcp reload --force`"
+    } else {
+        "correct what is named, and repeat the command"
+    }
 }
 
 fn reasons(outcome: &Outcome) -> Lines {

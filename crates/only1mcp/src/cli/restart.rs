@@ -1,6 +1,7 @@
 //! `restart`: another process in place of the one that a stdio server has.
 
 use data_encoding::HEXLOWER;
+use model::BackendId;
 use runtime::exit;
 use runtime::grpc::Client;
 use serde_json::{Value, json};
@@ -45,7 +46,8 @@ async fn in_router(admin: &Admin, router: &mut Router, server: &str) -> Result<R
     let of_server = |one: &&Endpoint| one.key.as_ref().is_some_and(|key| key.backend == server);
     let running = seen.endpoints.iter().filter(|one| one.role == "live").filter(of_server);
     let pids: Vec<u32> = running.map(|one| one.pid).collect();
-    if pids.is_empty() {
+    // What cannot be the id of a server is for the router to refuse.
+    if pids.is_empty() && BackendId::new(server).is_ok() {
         return Err(Failure::NoServer { server: server.to_owned() });
     }
     let request = RestartRequest { server: server.to_owned(), pids };

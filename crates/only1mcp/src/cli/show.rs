@@ -4,7 +4,7 @@ use config_file::{spell, yaml};
 use model::{Mask, Snapshot};
 use runtime::exit;
 
-use super::{Lines, Output, diff};
+use super::{Lines, Output, diff, render};
 use crate::{admin::Admin, args::ShowArgs, failure::Failure};
 
 pub(crate) async fn run(args: &ShowArgs) -> Result<Output, Failure> {
@@ -19,9 +19,11 @@ pub(super) fn show(name: &str, snapshot: &Snapshot) -> Output {
     file.lines().for_each(|line| text.verbatim(line));
     let marks = Mask::marks(&file);
     if marks > 0 {
+        let (is, a_secret) = if marks == 1 { ("is", "a secret") } else { ("are", "secrets") };
         complaints.line(format_args!(
-            "{name} has secrets that are written out; {marks} of its values are masked here, and such a file is refused \
-             until they are written anew"
+            "{name}: {} under `env` or `headers`, or in a URL, {is} written out, may be {a_secret}, and {is} masked here; a \
+             file with such a mark is refused",
+            render::count(marks, "value")
         ));
     }
     let code = if marks == 0 { exit::DONE } else { exit::REFUSED };

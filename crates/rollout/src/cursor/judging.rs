@@ -90,9 +90,16 @@ impl SourceCore {
         (self.refused, self.retry) = (None, None);
     }
 
-    pub(super) fn rolled_back(&mut self, cursor: Digest) {
+    /// What was refused stays refused, and is judged again only for a caller: it may hold what the rollback undid.
+    pub(super) fn rolled_back(&mut self, cursor: Digest, refused: bool) {
+        // After a restart as well, unless it could heal: the restart would make it live.
+        let kept = refused && self.retry.is_none() && self.under_way.is_none();
         self.follows(cursor);
         self.under_way = None;
+        self.refused = Some(cursor).filter(|_| refused);
+        if kept {
+            self.effects.push_back(Effect::SaveCursor { digest: cursor });
+        }
         // A caller that asked before the rollback must not bring back what the rollback undid.
         for ask in self.ask.iter_mut().chain(&mut self.asking) {
             ask.force = false;

@@ -63,7 +63,7 @@ impl Bench {
             "same" => self.judged(words[2], Judgement::NoChange),
             "refused" => self.judged(words[2], Judgement::Refused { heals: words.contains(&"heals") }),
             "overtaken" => self.judged(words[2], Judgement::Overtaken),
-            "rolled-back" => Event::RolledBack { cursor: digest(words[2]) },
+            "rolled-back" => Event::RolledBack { cursor: digest(words[2]), refused: words.contains(&"refused") },
             "asked" => Event::Asked { force: words.contains(&"force"), sure: !words.contains(&"unsure") },
             "tick" => Event::Woke,
             other => panic!("no such line: {other}"),

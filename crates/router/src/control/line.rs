@@ -179,7 +179,7 @@ mod tests {
     use hyper::body::Incoming;
     use hyper::service::service_fn;
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use runtime::Readiness;
+    use runtime::{Readiness, Shutdown};
     use tokio::net::TcpListener;
     use wire::pb::config::v1::GetStatusRequest;
     use wire::pb::config::v1::config_service_client::ConfigServiceClient;
@@ -212,7 +212,8 @@ mod tests {
         let url = no_grpc(&tasks).await;
         let (target, shown) = (Target::Url(url.clone(), None), readiness.dependency("health-monitor"));
         let (events, mut lines) = mpsc::channel::<Line<AttachRequest, AttachResponse>>(64);
-        let peer = Peer { target: &target, shown };
+        let (_charge, in_charge) = watch::channel(true);
+        let peer = Peer { target: &target, shown, in_charge: &in_charge };
         peer.keep("test line", events, &tasks, |client, outgoing| async move {
             HealthServiceClient::new(client).attach(outgoing).await
         })

@@ -349,48 +349,6 @@ fn fifty_servers_with_a_black_hole_take_the_limit_and_not_the_sum() {
 }
 
 #[test]
-fn a_session_stays_with_one_of_several_endpoints_while_that_may_be_chosen() {
-    run(|directory| async move {
-        let servers = [Server::start(&["one"]).await, Server::start(&["one"]).await, Server::start(&["one"]).await];
-        let urls: Vec<_> = servers.iter().map(|server| server.url.as_str()).collect();
-        let mut case = Case::start(&directory).await;
-        case.swap(1, &content(quick(), &[backend("a", &urls, ReplaceMode::Beside)]), None).await;
-        let status = case.up(3).await;
-        let at = |random: u64, homes: &Homes| {
-            case.started.live.admit(Kind::Tool, "one", random, homes, |_| true).unwrap().lease.endpoint.clone()
-        };
-        let spread = |seed: u64| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut used = BTreeSet::new();
-        for session in 1..20 {
-            let homes = Homes::default();
-            let home = at(spread(session), &homes);
-            let again = (0..50).map(|call| at(spread(session * 100 + call), &homes).number);
-            assert_eq!(again.collect::<BTreeSet<_>>(), BTreeSet::from([home.number]), "session {session}");
-            used.insert(home.number);
-        }
-        assert_eq!(used.len(), 3, "sessions are spread");
-        let homes = Homes::default();
-        let first = at(1, &homes);
-        first.set_verdict(Verdict::Unhealthy);
-        let second = at(2, &homes);
-        assert_ne!(first.number, second.number);
-        let not_up_with = |unhealthy: usize| {
-            let mut judged = Status::clone(&status);
-            for one in &mut judged.endpoints[..unhealthy] {
-                Arc::make_mut(one).verdict = Verdict::Unhealthy;
-            }
-            judged.not_up().into_values().collect::<Vec<_>>()
-        };
-        assert_eq!(not_up_with(2), [], "another one serves");
-        assert_eq!(not_up_with(3), [model::Condition::Unhealthy]);
-        status.endpoints.iter().for_each(|one| one.endpoint.set_verdict(Verdict::Healthy));
-        assert!((0..50).all(|call| at(spread(call), &homes).number == second.number), "its state is there now");
-        drop((first, second, status));
-        case.stop().await;
-    });
-}
-
-#[test]
 fn a_state_lasts_since_its_word_changed_whatever_else_does() {
     run(|directory| async move {
         let server = Server::start(&["one"]).await;

@@ -26,6 +26,8 @@ pub(crate) struct Meter {
     pub(crate) timed_out: Counter,
     /// Of the answered ones, those in which the tool says that it failed.
     pub(crate) tool_errors: Counter,
+    /// Counted by the control thread, and shown from the first call on.
+    ejections: Counter,
     pub(crate) seconds: Histogram,
     /// For status displays; of this core alone.
     pub(crate) recent: Arc<Recent>,
@@ -68,6 +70,7 @@ impl Meter {
             evicted: count("evicted"),
             timed_out: count("timed_out"),
             tool_errors: counter!("only1mcp_tool_errors_total", "server" => server.clone()),
+            ejections: counter!("only1mcp_server_ejections_total", "server" => server.clone()),
             seconds: histogram!(CALL_SECONDS, "server" => server),
             recent,
         }
@@ -75,8 +78,8 @@ impl Meter {
 
     /// A histogram cannot be touched without recording a value: without a call for a long while it begins anew at 0.
     fn touch(&self) {
-        let Self { answered, failed, cancelled, evicted, timed_out, tool_errors, .. } = self;
-        for counter in [answered, failed, cancelled, evicted, timed_out, tool_errors] {
+        let Self { answered, failed, cancelled, evicted, timed_out, tool_errors, ejections, .. } = self;
+        for counter in [answered, failed, cancelled, evicted, timed_out, tool_errors, ejections] {
             counter.increment(0);
         }
     }

@@ -12,6 +12,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 const TEXT_MAX: usize = 300;
 /// The domain of all reasons.
 pub const DOMAIN: &str = "only1mcp";
+/// In the metadata of an `ErrorInfo`: what to do about the refusal.
+const NEXT: &str = "next";
 /// The delay that a client is told to wait before it retries a temporary refusal.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,20 @@ pub fn unavailable(reason: &str, message: impl Into<String>) -> Status {
 #[must_use]
 pub fn other(code: Code, reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(code, short(message), because(reason))
+}
+
+/// The same with what to do about it, which a program finds in the metadata of the `ErrorInfo`.
+#[must_use]
+pub fn with_next(refused: &Status, next: impl Into<String>) -> Status {
+    let mut details = refused.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    details.set_error_info(reason, DOMAIN, HashMap::from([(NEXT.to_owned(), short(next))]));
+    Status::with_error_details(refused.code(), refused.message(), details)
+}
+
+/// What to do about a refusal, if it says so.
+pub fn next_of(refused: &Status) -> Option<String> {
+    refused.get_error_details().error_info()?.metadata.get(NEXT).cloned()
 }
 
 fn unmet(code: Code, reason: &str, subject: impl Into<String>, message: impl Into<String>) -> Status {

@@ -238,6 +238,11 @@ impl Checker {
         self.undone = self.undone.filter(|undone| digest.is_none_or(|digest| digest == *undone));
     }
 
+    /// That content was refused when the rollback came: it was not live, so nothing of it is undone.
+    pub(crate) fn was_refused(&mut self, digest: Option<Digest>) {
+        self.undone = self.undone.filter(|undone| digest != Some(*undone));
+    }
+
     /// Another content of the file is on record as judged.
     pub(crate) fn cursor_moves(&mut self, digest: Digest) {
         self.rolled_over = self.rolled_over.filter(|over| *over == digest);

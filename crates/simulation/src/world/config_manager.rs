@@ -256,11 +256,15 @@ impl World {
 
     pub(crate) fn appended(&mut self, life: Life, result: Result<(), &'static str>) {
         let Some(manager) = self.manager(life) else { return };
-        let Some(Record { attempt, revision, payload, .. }) = manager.appending.take() else { return };
+        let Some(Record { attempt, revision, payload, kind, .. }) = manager.appending.take() else { return };
         let event = match result {
             Ok(()) => {
                 if let Some(layers) = payload {
                     manager.layers = layers;
+                }
+                if matches!(kind, Kind::Rollback { .. }) {
+                    let refused = manager.desk.refused();
+                    self.checker.was_refused(refused);
                 }
                 reconciler::Event::Appended { attempt, revision }
             }

@@ -23,7 +23,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The tools that endpoints offer, by variant and digest.
 #[derive(Debug, Default)]
-pub(crate) struct Lists(BTreeMap<(String, String, Vec<u8>), BTreeSet<String>>);
+pub(crate) struct Lists {
+    pub(super) by_endpoint: BTreeMap<(String, String, Vec<u8>), BTreeSet<String>>,
+    /// No router is among the addresses.
+    pub(super) unasked: bool,
+}
 
 /// What a change of one server does to clients.
 #[derive(Debug, Default, PartialEq)]
@@ -38,25 +42,26 @@ impl Lists {
     /// What the routers among the addresses know. One that does not answer at once adds nothing: an operator who
     /// undoes a change does not wait for it.
     pub(crate) async fn of(admin: &Admin) -> Self {
-        let answers = admin.routers().into_iter().map(async |mut router| {
+        let routers = admin.routers();
+        let mut lists = Self { unasked: routers.is_empty(), ..Self::default() };
+        let answers = routers.into_iter().map(async |mut router| {
             let request = InspectRequest { server: String::new(), with_tools: true };
             admin.ask_for(PATIENCE, &router.target, router.client.inspect(request)).await
         });
-        let mut lists = Self::default();
         join_all(answers).await.into_iter().flatten().for_each(|answer| lists.add(answer));
         lists
     }
 
     pub(crate) fn add(&mut self, answer: InspectResponse) {
         for (key, offered) in answer.endpoints.into_iter().filter_map(|one| one.key.zip(one.offered)) {
-            self.0.entry(name(key)).or_default().extend(offered.names);
+            self.by_endpoint.entry(name(key)).or_default().extend(offered.names);
         }
     }
 
     /// What other lists have beside these.
     pub(crate) fn join(&mut self, other: Self) {
-        for (key, names) in other.0 {
-            self.0.entry(key).or_insert(names);
+        for (key, names) in other.by_endpoint {
+            self.by_endpoint.entry(key).or_insert(names);
         }
     }
 
@@ -78,6 +83,9 @@ impl Lists {
                 lost: before.difference(&after).cloned().collect(),
                 unknown: None,
             },
+            (None, _) | (_, None) if self.unasked => {
+                Effect::unknown("routers were not asked; add --admin URL with the address of one")
+            }
             (None, Some(_)) => Effect::unknown("no router has a list of what it offered"),
             (Some(_), None) => Effect::unknown("what it offers is known once it is up"),
             (None, None) => Effect::unknown("no router has a list of what it offers"),
@@ -86,7 +94,7 @@ impl Lists {
 
     /// What clients see of these endpoints together, if any was ever listed.
     fn shown(&self, filter: Option<&[String]>, keys: &[&EndpointKey]) -> Option<BTreeSet<String>> {
-        let known: Vec<_> = keys.iter().filter_map(|key| self.0.get(&name((*key).clone()))).collect();
+        let known: Vec<_> = keys.iter().filter_map(|key| self.by_endpoint.get(&name((*key).clone()))).collect();
         let wanted = |tool: &&String| filter.is_none_or(|filter| filter.contains(tool));
         let shown = || known.iter().flat_map(|tools| tools.iter()).filter(wanted).cloned().collect();
         (!known.is_empty()).then(shown)

@@ -78,17 +78,22 @@ pub(in crate::cli) fn golden() -> Vec<Golden> {
     let live = outcome::Result::Applied.into();
     let outcome = Outcome { result: live, revision: 43, ..Outcome::default() };
     let mut undone = changes::show(Some(outcome), &changes::Behind::default());
-    changes::undone(&mut undone, &new, &old, &lists);
+    changes::undone(&mut undone, &new, &old, &[42], &lists);
+    let outcome = Outcome { result: live, revision: 43, ..Outcome::default() };
+    let mut forth = changes::show(Some(outcome), &changes::Behind::default());
+    changes::undone(&mut forth, &old, &new, &[], &lists);
     let violation = Violation::new(None, "servers[0].id", "is taken by another server");
     let all = [
         ("diff", show(&old, &new, &lists)),
         ("diff_back", show(&new, &old, &lists)),
         ("diff_unknown", show(&old, &new, &Lists::default())),
+        ("diff_unasked", show(&old, &new, &Lists { unasked: true, ..Lists::default() })),
         ("diff_none", show(&new, &new, &lists)),
         ("diff_with_no_configuration", validate::invalid("new.yaml", std::slice::from_ref(&violation))),
         ("apply_dry_run", show(&old, &new, &lists)),
         ("apply_dry_run_refused", validate::invalid("team.yaml", &[violation])),
         ("rollback", undone),
+        ("rollback_to_what_was_undone", forth),
     ];
     all.map(|(name, output)| (name.to_owned(), output)).into()
 }
@@ -111,6 +116,9 @@ fn what_no_router_has_listed_is_said_to_be_unknown() {
     assert_eq!(said(&all, &some), "no router has a list of what it offers");
     assert_eq!(said(&all, &none), "no router has a list of what it offered");
     assert_eq!(said(&none, &all), "what it offers is known once it is up");
+    let unasked = Lists { unasked: true, ..Lists::default() };
+    let clients = &show(&all, &some, &unasked).json["servers"][0]["clients"];
+    assert_eq!(clients["unknown"], "routers were not asked; add --admin URL with the address of one");
     let critical = side("critical.yaml", &text(", critical: true"), &[]);
     assert!(said(&all, &critical).is_null(), "it shows what it showed before");
 

@@ -111,3 +111,34 @@ fn what_was_not_read_when_it_was_rolled_over_is_not_proposed_by_the_read_after_i
          1505 read 2 b",
     );
 }
+
+#[test]
+fn what_was_refused_before_a_rollback_stays_refused_and_is_judged_for_a_caller_alone() {
+    says(
+        "0 read 1 a
+         1 moved 2
+         > read
+         2 read 2 b
+         > propose 1 b
+         3 refused 1
+         > keep b
+         > refused
+         4 rolled-back b refused
+         > keep b
+         5 asked
+         > read
+         6 read 2 b
+         > propose 2 b again
+         7 refused 2 heals
+         > refused, will try again
+         # a restart would make it live, which the rollback may have undone with what went before it
+         8 rolled-back b refused
+         > refused
+         100000 tick
+         100001 asked
+         > read
+         100002 read 2 b
+         > propose 3 b again
+         100003 applied 3",
+    );
+}

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use model::Verdict;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -14,6 +15,9 @@ async fn twins() -> (Case, Arc<Endpoint>, Server) {
     case.session.known.homes.move_to(case.endpoint.number, |_| None);
     let server = Server::start().await;
     let other = endpoint(&server, &case.endpoint.upstreams).await;
+    for endpoint in [&case.endpoint, &other] {
+        endpoint.set_verdict(Verdict::Healthy);
+    }
     case.core.shared.live.publish(Generation { turn: 2, ..generation(&[&case.endpoint, &other]) });
     case.call("echo", "{}", &[]).await;
     assert_eq!((case.server.arrived().len(), server.arrived().len()), (2, 0));
@@ -52,7 +56,7 @@ fn a_call_goes_to_another_endpoint_at_once_where_its_own_refuses_connections() {
         assert!(homes.has(other.number) && !homes.has(case.endpoint.number), "the session has moved");
         let stranger = Homes::default();
         for random in 0..20 {
-            let admitted = case.core.shared.live.admit(Kind::Tool, "s__echo", random, &stranger).unwrap();
+            let admitted = case.core.shared.live.admit(Kind::Tool, "s__echo", random, &stranger, |_| true).unwrap();
             assert_eq!(admitted.lease.endpoint.number, other.number, "others avoid it too");
         }
         case.call("echo", "{}", &[]).await;

@@ -173,8 +173,8 @@ const BAD_EDIT: Situation = Situation {
     cause: &["refused", "only1mcp.yaml:", ".tols: unknown key", "did you mean `tools`?"],
     look: &[],
     cure: &[Hand(
-        "correct the file; or `only1mcp show > only1mcp.yaml`, which writes what is live, with marks in place of literal \
-         secrets",
+        "correct the file; or `only1mcp show > live.yaml`, and if that ends with 0, put it in the place of the file; \
+         where it ends with 1, it has marks in place of values that may be secrets",
         |stage| {
             let shown = stage.gateway.cli(&["show"])?.expect(0)?;
             Ok(stage.file.replace(&shown.stdout)?)

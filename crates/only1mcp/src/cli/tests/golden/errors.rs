@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use runtime::grpc::refusal;
 use tonic::Status;
 
 use super::*;
@@ -38,6 +39,8 @@ pub(super) fn all() -> Vec<Golden> {
     let several = PlaceError::Several { running: running() };
     let two = PlaceError::TwoConfigs { first: "only1mcp.yaml".into(), second: "only1mcp.toml".into() };
     let status = Box::new(Status::unavailable("connection refused"));
+    let again = refusal::precondition("ROLLED_BACK", "revision 4", "revision 4 is live, by a rollback to 2 already");
+    let again = refusal::with_next(&again, "to go further back: `only1mcp rollback 1`");
     let target = || "http://10.0.0.7:9441".to_owned();
     let failures = [
         ("unknown_server", Failure::NoServer { server: "ghost".into() }),
@@ -57,6 +60,7 @@ pub(super) fn all() -> Vec<Golden> {
         ("changed_meanwhile", Failure::ChangedMeanwhile { path: file() }),
         ("no_place_for_more", Failure::Layout { path: file() }),
         ("wrong_arguments", Failure::Arguments { reason: "they do not begin with `{`".into() }),
+        ("rolled_back_already", refused(again)),
         ("no_mcp", Failure::Mcp { url: "http://127.0.0.1:8080/mcp".into(), reason: "connection refused".into() }),
     ];
     let of = |(name, failure): (&str, Failure)| {
