@@ -261,8 +261,8 @@ impl Server {
         }
     }
 
-    /// Why the endpoint is to be ejected, if it is: enough calls fail there, at most half as many in proportion fail at
-    /// the others, and enough others are left.
+    /// Why the endpoint is to be ejected, if it is. Three things must hold: enough of its calls fail; the share of calls
+    /// that fail at the others is at most half of its own; and enough others are left.
     fn offends(&self, now: Time, policy: &EjectionPolicy, key: &EndpointKey) -> Option<String> {
         let member = self.members.get(key)?;
         let own = member.window.sum(now);

@@ -223,8 +223,8 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "FILTER", value_parser = Filter::or_default, env = "ONLY1MCP_LOG")]
     pub(crate) log: Option<Filter>,
 
-    /// Take the place of the gateway that runs here, at its addresses: no client is refused, and no call is lost. If this
-    /// one cannot serve, the other one serves on
+    /// Take the place of the gateway that runs here, at its addresses: no client is refused, and the calls
+    /// that run there have its drain time. If this one cannot serve, the other one serves on
     #[arg(long, env = "ONLY1MCP_UPGRADE")]
     pub(crate) upgrade: bool,
 }

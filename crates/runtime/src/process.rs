@@ -246,7 +246,7 @@ impl Process {
         }
     }
 
-    /// Does what is to be done when the predecessor has ended.
+    /// Waits for the end of the predecessor in a task, and runs `alone` then.
     pub fn follow(&self, predecessor: Predecessor, alone: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn("predecessor", async move {

@@ -96,6 +96,16 @@ impl Gateway {
         &self.state
     }
 
+    /// The endpoints of a server: the beginning of each digest, and the weight of each in thousandths.
+    pub fn weights(&self, server: &str) -> Result<Vec<(String, u64)>, Fault> {
+        let status = self.cli(&["status", "--output", "json"])?.json()?;
+        let servers = status["servers"].as_array().into_iter().flatten();
+        let endpoints =
+            servers.filter(|one| one["id"] == server).filter_map(|one| one["endpoints"].as_array()).flatten();
+        let one = |one: &Value| Some((one["digest"].as_str()?[..12].to_owned(), one["weight_permille"].as_u64()?));
+        Ok(endpoints.filter_map(one).collect())
+    }
+
     /// The value of a metric, summed over its series that contain `part`; 0 while `/metrics` does not answer.
     pub fn metric(&self, name: &str, part: &str) -> u64 {
         let (_, page) = http_get(self.ops, "/metrics").unwrap_or_default();

@@ -45,14 +45,6 @@ fn at_once_every_stream_has_an_end_that_says_why() -> Result<(), Fault> {
     Ok(())
 }
 
-/// The endpoints of the server `demo`: the beginning of each digest, and the weight of each.
-fn weights(gateway: &Gateway) -> Result<Vec<(String, u64)>, Fault> {
-    let status = gateway.cli(&["status", "--output", "json"])?.json()?;
-    let endpoints = status["servers"][0]["endpoints"].as_array().cloned().unwrap_or_default();
-    let one = |one: &Value| Some((one["digest"].as_str()?[..12].to_owned(), one["weight_permille"].as_u64()?));
-    Ok(endpoints.iter().filter_map(one).collect())
-}
-
 fn answering(client: &mut Client) -> Result<String, Fault> {
     let said: Value = serde_json::from_str(&client.text("demo__whoami", &json!({}))?)?;
     Ok(said["name"].as_str().unwrap_or_default().to_owned())
@@ -72,17 +64,20 @@ fn step_by_step_sessions_move_to_what_takes_over_and_a_cancelled_drain_gives_the
         let home = answering(&mut client)?;
         clients.push((client, home));
     }
-    let [(digest, 1000), (_, 1000)] = &weights(&gateway)?[..] else { return Err(fault("two with their whole share")) };
+    let [(digest, 1000), (_, 1000)] = &gateway.weights("demo")?[..] else {
+        return Err(fault("two with their whole share"));
+    };
     let drain = |more: &[&str]| {
         let arguments = ["drain", "demo", "--endpoint", digest, "--strategy", "progressive", "--rate", "1000"];
         gateway.cli(&[&arguments[..], &["--weight-reduction", "25", "--interval", "1s"], more].concat())
     };
     let said = drain(&[])?.expect(0)?;
     assert!(said.stdout.contains("gets 100% of its calls"), "{}", said.stdout);
-    let falls = || weights(&gateway).is_ok_and(|shown| shown.iter().any(|(one, share)| one == digest && *share < 1000));
+    let falls =
+        || gateway.weights("demo").is_ok_and(|shown| shown.iter().any(|(one, share)| one == digest && *share < 1000));
     wait::until_true("a step", SOON, falls)?;
     gateway.cli(&["drain", "--cancel", "demo"])?.expect(0)?;
-    let whole = || weights(&gateway).is_ok_and(|shown| shown.iter().all(|(_, share)| *share == 1000));
+    let whole = || gateway.weights("demo").is_ok_and(|shown| shown.iter().all(|(_, share)| *share == 1000));
     wait::until_true("the whole share", SOON, whole)?;
 
     drain(&["--wait"])?.expect(0)?;

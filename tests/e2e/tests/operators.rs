@@ -57,18 +57,10 @@ fn a_router_that_does_not_answer_is_named() -> Result<(), Fault> {
     Ok(())
 }
 
-/// The endpoints that the router has of the server `demo`: how each digest begins, and its weight.
-fn weights(gateway: &Gateway) -> Result<Vec<(String, u64)>, Fault> {
-    let status = gateway.cli(&["status", "--output", "json"])?.json()?;
-    let endpoints = status["servers"][0]["endpoints"].as_array().cloned().unwrap_or_default();
-    let one = |one: &Value| Some((one["digest"].as_str()?[..12].to_owned(), one["weight_permille"].as_u64()?));
-    Ok(endpoints.iter().filter_map(one).collect())
-}
-
 /// Waits until the endpoints have just these weights: a router hears of one a moment after the operator.
 fn wait_weights(gateway: &Gateway, wanted: &[u64]) -> Result<(), Fault> {
     wait::until_true(&format!("weights {wanted:?}"), Duration::from_secs(10), || {
-        weights(gateway).is_ok_and(|shown| shown.iter().map(|(_, weight)| *weight).eq(wanted.iter().copied()))
+        gateway.weights("demo").is_ok_and(|shown| shown.iter().map(|(_, weight)| *weight).eq(wanted.iter().copied()))
     })
 }
 
@@ -90,13 +82,15 @@ fn a_replaced_server_with_a_weight_gets_calls_until_it_is_drained() -> Result<()
     let document = |url: &str| Document::default().with(Server::http("demo", url)).yaml();
     let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document(&old.url()))?;
     let mut gateway = Gateway::up(&scratch, file.path())?;
-    let [(digest, 1000)] = &weights(&gateway)?[..] else { return Err(fault("one endpoint with its full weight")) };
+    let [(digest, 1000)] = &gateway.weights("demo")?[..] else {
+        return Err(fault("one endpoint with its full weight"));
+    };
     gateway.cli(&["drain", "demo", "--endpoint", digest, "--weight", "50%"])?.expect(0)?;
     wait_weights(&gateway, &[500])?;
     file.replace(&document(&new.url()))?;
     gateway.cli(&["reload"])?;
     Client::open(gateway.mcp)?.wait_revision(2, Duration::from_secs(10))?;
-    let shown: BTreeMap<_, _> = weights(&gateway)?.into_iter().collect();
+    let shown: BTreeMap<_, _> = gateway.weights("demo")?.into_iter().collect();
     assert_eq!((shown.len(), shown[digest]), (2, 500), "{shown:?}");
     assert_eq!(answering(&gateway)?.len(), 2, "both get calls, and no revision was made for that");
 

@@ -76,7 +76,7 @@ async fn a_masked_secret_in_a_layer_that_is_in_force_is_told_and_refuses_no_othe
     let outcome = world.apply("ops", EXTRA, 0).await.unwrap();
     assert_eq!(applied(&outcome), 3);
     told(&outcome);
-    // Whoever changes that layer has to mend it.
+    // A change of that layer itself is refused until the mark is gone.
     let outcome = world.apply("old", &format!("{}# a word\n", layer(MARK)), 0).await.unwrap();
     assert_eq!((outcome.result(), outcome.violations.len()), (Ended::Refused, 1), "{outcome:?}");
     assert!(outcome.violations[0].message.contains(MARK), "{outcome:?}");

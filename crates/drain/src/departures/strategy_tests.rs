@@ -84,7 +84,7 @@ fn sessions_leave_where_an_operators_drain_falls_and_stay_where_it_is_cancelled(
         "as if no step had been told"
     );
     router.say(falls(800, 0));
-    assert!(router.moving.is_empty(), "a weight that stays moves nobody");
+    assert!(router.moving.is_empty(), "no session moves because of a weight that stays");
     router.say(falls(700, 20));
     router.say(falls(0, 0));
     assert!(router.moving.is_empty() && !router.enter("a"));

@@ -46,7 +46,7 @@ fn so_many_sessions_a_second_may_move_and_none_in_advance() {
             assert!(pace.next() > now);
             now = pace.next();
             let more = u64::from(pace.grant(now));
-            assert!(more > 0, "it wakes nobody for nothing");
+            assert!(more > 0, "each wake-up lets a session move");
             (granted, wakes) = (granted + more, wakes + 1);
             let due = now.since(begun).as_nanos() * u128::from(rate) / NANOS;
             assert_eq!(u128::from(granted), due, "{rate} a second");

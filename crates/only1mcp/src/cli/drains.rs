@@ -73,9 +73,14 @@ async fn cancel(admin: &Admin, id: String) -> Result<Output, Failure> {
     // A coordinator of an older release says the one that it has ended.
     let ended = if answer.drains.is_empty() { answer.drain.into_iter().collect() } else { answer.drains };
     let held = admin.ask(&service.target, service.client.list(ListRequest { all: false })).await?.drains;
+    Ok(cancelled(&ended, &stay(&ended, held)))
+}
+
+/// What operators have of the same servers and did not end. One that was ended is in the list until its calls are.
+fn stay(ended: &[Drain], listed: Vec<Drain>) -> Vec<Drain> {
     let of_server = |drain: &Drain| ended.iter().any(|one| one.server == drain.server) && drain.cause == "admin";
-    let stay: Vec<Drain> = held.into_iter().filter(of_server).collect();
-    Ok(cancelled(&ended, &stay))
+    let was_ended = |drain: &Drain| ended.iter().any(|one| one.id == drain.id);
+    listed.into_iter().filter(|drain| of_server(drain) && !was_ended(drain)).collect()
 }
 
 /// `stay`: drains of the same server that go on.

@@ -71,35 +71,22 @@ impl Predecessor {
             return Err(SucceedError::Foreign { path: path.to_owned(), uid, own });
         }
         let mut talk = Talk::new(stream);
-        match talk.hear().await? {
-            Word::Hello { format: FORMAT, .. } => {}
-            Word::Hello { format, version } => return Err(SucceedError::Format { format, version }),
-            Word::Descriptor { .. }
-            | Word::All
-            | Word::Warm
-            | Word::Yours
-            | Word::Ready
-            | Word::Leaves
-            | Word::Keeps
-            | Word::Failed => {
-                return Err(io::Error::other("it did not say which format it speaks").into());
-            }
+        let Word::Hello { format, version } = talk.hear().await? else {
+            return Err(io::Error::other("it did not say which format it speaks").into());
+        };
+        if format != FORMAT {
+            return Err(SucceedError::Format { format, version });
         }
         let mut all = Vec::new();
         loop {
-            match talk.hear().await? {
-                Word::Descriptor { name } => all.push((name, talk.descriptor()?)),
-                Word::All => return Ok((talk, Inherited::of(all))),
-                Word::Hello { .. }
-                | Word::Warm
-                | Word::Yours
-                | Word::Ready
-                | Word::Leaves
-                | Word::Keeps
-                | Word::Failed => {
-                    return Err(io::Error::other("it did not send its descriptors").into());
-                }
+            let said = talk.hear().await?;
+            if said == Word::All {
+                return Ok((talk, Inherited::of(all)));
             }
+            let Word::Descriptor { name } = said else {
+                return Err(io::Error::other("it did not send its descriptors").into());
+            };
+            all.push((name, talk.descriptor()?));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Waiting for the end of a drain.
+//! Waiting for the end of a drain, and what is left when one is ended.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use wire::pb::drain::v1::{Drain, WatchResponse};
 
-use super::end;
+use super::{end, stay};
 use crate::failure::Failure;
 
 fn drain(id: &str, state: &str) -> Drain {
@@ -35,4 +35,13 @@ async fn the_end_of_a_drain_is_found_also_when_it_was_missed() {
     assert_eq!(waits(vec![(drain("a2", "draining"), 3), (over.clone(), 0)], running).await.unwrap(), over);
     let forgotten = waits(vec![(drain("a2", "draining"), 3)], Vec::new()).await.unwrap_err();
     assert_eq!(forgotten.to_string(), "drain a1 of files is over, and no longer on record");
+}
+
+#[test]
+fn a_drain_that_was_ended_does_not_stay_while_its_calls_run_on() {
+    let of = |id: &str, state: &str| Drain { cause: "admin".into(), ..drain(id, state) };
+    let elsewhere = Drain { server: "crm".into(), ..of("a3", "done") };
+    let removal = Drain { cause: "removed".into(), ..drain("r1", "draining") };
+    let listed = vec![of("a1", "cancelled"), of("a2", "done"), elsewhere, removal];
+    assert_eq!(stay(&[of("a1", "cancelled")], listed), [of("a2", "done")]);
 }
