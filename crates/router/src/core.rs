@@ -65,6 +65,8 @@ pub(crate) struct Core {
     /// When a sweep first saw that the core drains.
     drains_since: Cell<Option<Time>>,
     pub(crate) connections: TaskTracker,
+    /// Connections that found no place, until their clients have read that.
+    pub(crate) turned_away: TaskTracker,
     pub(crate) clients: Clients,
     /// Set when the core's tasks are being dropped: nothing may be spawned any more.
     pub(crate) closing: Cell<bool>,
@@ -87,6 +89,7 @@ impl Core {
             drains: Cell::new(false),
             drains_since: Cell::new(None),
             connections: TaskTracker::new(),
+            turned_away: TaskTracker::new(),
             clients: Clients::default(),
             index,
             closing: Cell::new(false),

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::telemetry::Sparing;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -31,6 +33,10 @@ use listening::{BACKLOG, Door};
 const SWEEP_EVERY: Duration = Duration::from_millis(25);
 /// How long clients whose exchanges are cut off at the end have to take the last answer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How many clients of a core are told at one time that there is no place, with time to read it.
+const TURNED_AWAY_AT_ONCE: usize = 16;
+/// How long such a client has to read that, and to send the rest of its request.
+const FAREWELL: Duration = Duration::from_millis(500);
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// A log line that clients can cause in a loop.
@@ -250,7 +256,7 @@ fn take(core: &Rc<Core>, Dealt { stream, seat }: Dealt) {
 /// Lets in a connection, if there is a place for it or another connection can be displaced.
 fn let_in(core: &Rc<Core>, stream: TcpStream, seat: Seat) {
     if !has_place(core) {
-        return turn_away(&stream);
+        return turn_away(core, stream);
     }
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client left at once");
@@ -267,12 +273,29 @@ fn has_place(core: &Core) -> bool {
     core.clients.len() < core.places() || core.clients.displace()
 }
 
-/// Answers without waiting: there is no place to wait in.
-fn turn_away(stream: &TcpStream) {
+/// Tells a client that there is no place for it.
+fn turn_away(core: &Core, stream: TcpStream) {
     metrics::counter!("only1mcp_router_connections_refused_total").increment(1);
     tracing::debug!("a client is turned away: as many as may are connected (limits.connections)");
-    // The socket is new, so it has room for the answer; if not, its closing says as much.
-    drop(stream.try_write(TURNED_AWAY));
+    if core.turned_away.len() < TURNED_AWAY_AT_ONCE {
+        drop(core.turned_away.spawn_local(farewell(stream)));
+    } else {
+        // The socket is new, so it has room for the answer.
+        drop(SockRef::from(&stream).send(TURNED_AWAY));
+    }
+}
+
+/// A socket that is closed while bytes of its client are unread is reset, and the client may lose the answer: what it
+/// sends is read until it has closed its side.
+async fn farewell(mut stream: TcpStream) {
+    let told = async {
+        stream.write_all(TURNED_AWAY).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(FAREWELL, told).await);
 }
 
 /// Out of file descriptors, most likely: connections wait in the queue until a descriptor is free.
