@@ -73,6 +73,10 @@ pub enum Event {
         /// The failure behind it, if there is one.
         reason: Option<Arc<str>>,
     },
+    /// A call waits for the endpoint, which is down.
+    Wanted {
+        serial: Serial,
+    },
     /// An operator wants the endpoint's process ended and another one started.
     Restart {
         serial: Serial,
@@ -239,6 +243,7 @@ impl Fleet {
                     self.roster.handle(now, roster::Event::Judged { key: endpoint, verdict, reason });
                 }
             }
+            Event::Wanted { serial } => self.roster.handle(now, roster::Event::Wanted { serial }),
             Event::Restart { serial } => self.roster.handle(now, roster::Event::Restart { serial }),
             Event::Ended { serial } => self.roster.handle(now, roster::Event::Ended { serial }),
             Event::PredecessorEnded => self.roster.handle(now, roster::Event::PredecessorEnded),

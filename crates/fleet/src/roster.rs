@@ -60,6 +60,8 @@ pub(crate) enum Event {
     Listed { serial: Serial, result: Result<Offered, String> },
     /// A new verdict on the endpoint.
     Judged { key: EndpointKey, verdict: Verdict, reason: Option<Arc<str>> },
+    /// A call waits for the endpoint, which is down.
+    Wanted { serial: Serial },
     /// An operator wants the endpoint's process ended and another one started.
     Restart { serial: Serial },
     /// All backends that operators have switched off.
@@ -197,6 +199,7 @@ impl Roster {
             }
             Event::Listed { serial, result } => self.listed(now, serial, result),
             Event::Judged { key, verdict, reason } => self.judged(now, &key, verdict, reason),
+            Event::Wanted { serial } => self.hasten(now, serial),
             Event::Restart { serial } => self.restart(now, serial),
             Event::Disabled { backends } => self.switch(now, backends),
             Event::Closed { serial } => {

@@ -37,6 +37,8 @@ pub struct Call {
     /// Running the call twice has the effect of running it once, so it may be retried although it may have been
     /// executed.
     pub idempotent: bool,
+    /// How long it has waited for its server before.
+    pub waited: Duration,
 }
 
 /// The trace a call belongs to, as the server shall see it.

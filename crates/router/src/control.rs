@@ -386,6 +386,10 @@ impl Task {
                 self.tell(Event::Lost { serial, reason: lost(reason) });
                 self.show_next_attempt(serial);
             }
+            EndpointEvent::Wanted => {
+                self.tell(Event::Wanted { serial });
+                self.show_next_attempt(serial);
+            }
             EndpointEvent::Empty => {
                 let endpoint = endpoint.key.clone();
                 self.tell(Event::LastLeft { endpoint });

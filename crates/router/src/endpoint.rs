@@ -7,6 +7,7 @@
 
 mod bring_up;
 mod check;
+mod dead;
 mod error;
 mod lease;
 mod recent;
@@ -35,6 +36,7 @@ use crate::upstream::{Link, StderrTail, Together, endpoint_ended, next_number};
 pub use crate::upstream::Upstreams;
 use renewals::Renewals;
 
+pub(crate) use dead::{Absence, Waits};
 pub use error::{AskError, BringUpError, BringUpFailure, ListError, PingError};
 use lease::Trial;
 pub use lease::{Lease, Stats};
@@ -101,6 +103,10 @@ pub struct Endpoint {
     next_link: AtomicU64,
     /// When connecting first failed, in nanoseconds of the router's clock; 0 while calls can connect.
     unreachable_since: AtomicU64,
+    /// Rings when it can be reached again.
+    back: Notify,
+    /// Before that time, no call that is held tries it, in nanoseconds of the router's clock.
+    next_try: AtomicU64,
     renewals: Renewals,
     /// A call of a stdio server was given up: it may not have been written yet.
     pub(crate) abandoned: Arc<Notify>,
@@ -178,6 +184,8 @@ impl Endpoint {
             next_id: AtomicU64::new(1),
             next_link: AtomicU64::new(1),
             unreachable_since: AtomicU64::new(0),
+            back: Notify::new(),
+            next_try: AtomicU64::new(0),
             renewals: Renewals::default(),
             abandoned: Arc::default(),
             process: Arc::new(Semaphore::new(1)),
@@ -373,6 +381,7 @@ impl Endpoint {
         // Read first: a store by every call would make all cores fight for the line.
         if self.is_unreachable() {
             self.unreachable_since.store(0, Ordering::Relaxed);
+            self.back.notify_waiters();
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::call::TimeLimits;
-use crate::endpoint::{Endpoint, Lease};
+use crate::endpoint::{Absence, Endpoint, Lease};
 use crate::session::Homes;
 
 /// One revision with what its servers offer at one moment. A change of what they offer makes a new turn of the same
@@ -93,6 +93,12 @@ impl Unroutable {
             Self::Arriving { backend, .. } | Self::Cordoned { backend, .. } => Some(backend),
             Self::Unknown { .. } | Self::NothingLive | Self::NoRoom { .. } => None,
         }
+    }
+
+    /// For the error's `data`: when another call may succeed, if that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let Self::Arriving { .. } = self else { return None };
+        Absence::Coming.hint().map(|hint| format!(r#"{{"{}":{}}}"#, Absence::HINT, hint.as_millis()))
     }
 
     /// Whether a later generation may soon answer otherwise.
@@ -209,7 +215,8 @@ impl Live {
         generation.admit(kind, exposed, random, homes, &|_| false, look).ok()
     }
 
-    /// As [`Live::admit`], waiting for servers that are on their way, each for as long as its connecting may take.
+    /// As [`Live::admit`], waiting for servers that are on their way, each for as long as its connecting may take, or as
+    /// calls are held for it. The call has waited for `waited` already.
     ///
     /// # Errors
     /// The last [`Unroutable`] when time is up.
@@ -220,6 +227,7 @@ impl Live {
         random: u64,
         homes: &Homes,
         idle: impl Fn(u64) -> bool,
+        waited: Duration,
     ) -> Result<Admitted, Unroutable> {
         let begun = Instant::now();
         let mut turns = self.turns.subscribe();
@@ -229,7 +237,7 @@ impl Live {
                 Err(refused) if refused.may_pass() => refused,
                 done => return done,
             };
-            let within = self.load().patience(refused.backend());
+            let within = self.load().patience(refused.backend()).saturating_sub(waited);
             match tokio::time::timeout_at(begun + within, turns.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return Err(refused),
@@ -309,13 +317,16 @@ impl Generation {
         }
     }
 
-    /// How long the awaited server may take to come up; without a name, the slowest of those of which it is unknown
-    /// what they offer.
+    /// How long a call waits for the awaited server to come up; without a name, how long the slowest of those may take of
+    /// which it is unknown what they offer.
     fn patience(&self, awaited: Option<&BackendId>) -> Duration {
         let gateway = &self.snapshot.policy;
         let connect = |backend: &Backend| backend.policy.over(gateway).limits.connect;
         let longest = match awaited {
-            Some(backend) => self.snapshot.backend(backend).map(|backend| connect(backend)),
+            Some(awaited) => self.snapshot.backend(awaited).and_then(|backend| {
+                let limits = backend.policy.over(gateway).limits_of_endpoints();
+                Absence::Coming.patience(&limits, Duration::ZERO)
+            }),
             None => {
                 let enabled = self.snapshot.backends.iter().filter(|backend| backend.policy.enabled);
                 let arriving = self.arrivals.iter().zip(enabled).filter(|(one, _)| one.is_unknown());

@@ -26,7 +26,16 @@ where
     F: Fn(Request<Incoming>) -> Fut + Clone + 'static,
     Fut: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at("127.0.0.1:0", over, answer).await
+}
+
+/// As [`serve_until`], at that address.
+pub(crate) async fn serve_at<F, Fut>(address: &str, over: CancellationToken, answer: F) -> String
+where
+    F: Fn(Request<Incoming>) -> Fut + Clone + 'static,
+    Fut: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + 'static,
+{
+    let listener = TcpListener::bind(address).await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::task::spawn_local(async move {
         while let Some(Ok((socket, _))) = over.run_until_cancelled(listener.accept()).await {

@@ -19,7 +19,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::http::StatusCode;
-use backoff::Backoff;
 use mcp::initialize::{Implementation, ServerInitialize};
 use model::{Transport, WallTime};
 use runtime::telemetry::KeyValue;
@@ -28,7 +27,7 @@ use tokio::runtime::Handle;
 
 use crate::budget::Budget;
 use crate::call::{Answer, Call, CallError, Cause};
-use crate::endpoint::{BringUpFailure, Endpoint, Lease, Signals};
+use crate::endpoint::{BringUpFailure, Endpoint, Lease, Signals, Waits};
 
 pub(crate) use ask::ask;
 use http::Names;
@@ -225,26 +224,21 @@ pub(crate) async fn transact(endpoint: &Arc<Endpoint>, link: &Arc<Link>, call: &
     }
 }
 
-/// How long calls wait, by trying again, for an HTTP server that has just stopped to accept connections. Counted from
-/// the first failure, so that the calls to a server that stays away fail at once.
-const HOLD: Duration = Duration::from_secs(3);
-/// Between two tries within [`HOLD`].
-const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
-
-/// What has been tried again for one call. Each reason counts once, so that nothing goes round for ever.
-#[derive(Default)]
+/// What has been tried again for one call. Each reason counts once and waits have an end, so that nothing goes round for
+/// ever.
 struct Again {
     renewed: bool,
     unsent: bool,
     repeated: bool,
-    connects: u32,
+    /// For its server to be there.
+    waits: Waits,
 }
 
 /// Sends `call` to the endpoint of `lease` and brings its answer.
 ///
 /// Retries by itself only where nothing was executed: once after a session was renewed whose loss a ping on it has
-/// confirmed; once if nothing of the call was written; and while an endpoint that was just lost is being brought back,
-/// for as long as connecting may take. Where nothing was sent for want of a connection or a process, `elsewhere` is
+/// confirmed; once if nothing of the call was written; and after a wait for an endpoint that is not there
+/// (`endpoint/dead.rs`). Where nothing was sent for want of a connection or a process, `elsewhere` is
 /// asked first: if it says that another endpoint takes the call, nothing is tried again here. An idempotent call is also
 /// retried once if its connection ended before any part of an answer came. There are no other time limits here: the
 /// caller drops the future to end the call. Each retry is an event of `span`.
@@ -263,20 +257,20 @@ pub async fn forward(
         let message = format!("server `{}` has {limit} calls in flight, which is its limit", endpoint.key.backend);
         return Err(CallError::unsent(Cause::InFlight, message));
     }
-    let mut again = Again::default();
+    let waits = Waits::after(call.waited);
+    let mut again = Again { renewed: false, unsent: false, repeated: false, waits };
     loop {
         let link = match endpoint.link() {
             Some(link) => link,
-            None if elsewhere() => return Err(endpoint.down_error()),
-            None => endpoint.live_link().await?,
+            // Boxed because it is rare, as what follows an error is: its size would be part of the future of every call.
+            None => Box::pin(again.waits.for_link(endpoint, &mut elsewhere)).await?,
         };
         match transact(endpoint, &link, &call).await {
             Ok(answer) => return Ok(answer),
             Err(error) if is_gone(endpoint, &error) && elsewhere() => return Err(error),
-            // Boxed because it is rare, while its size would be part of the future of every call.
             Err(error) => {
                 let cause = error.cause.as_str();
-                let why = Box::pin(may_go_again(endpoint, &link, &call, error, &mut again)).await?;
+                let why = Box::pin(may_go_again(endpoint, &link, &call, error, &mut again, &mut elsewhere)).await?;
                 if let Some(span) = &mut span {
                     let why = KeyValue::new("only1mcp.retry.reason", why);
                     span.event("retry", vec![why, KeyValue::new("error.type", cause)]);
@@ -302,6 +296,7 @@ async fn may_go_again(
     call: &Call,
     error: CallError,
     again: &mut Again,
+    elsewhere: &mut impl FnMut() -> bool,
 ) -> Result<&'static str, CallError> {
     let first = |tried: &mut bool| !std::mem::replace(tried, true);
     if !again.renewed
@@ -309,23 +304,28 @@ async fn may_go_again(
         && link.has_fallen(endpoint, doubt).await
     {
         again.renewed = true;
-        return if endpoint.renew(link.number()).await? { Ok("session_renewed") } else { Err(error) };
+        return match endpoint.renew(link.number()).await {
+            Ok(true) => Ok("session_renewed"),
+            Ok(false) => Err(error),
+            // It is down by now, which is for the next look at it to judge.
+            Err(_) => Ok("session_lost"),
+        };
     }
     match error.cause {
-        Cause::Connect if endpoint.unreachable_for() < HOLD => {
-            tokio::time::sleep(RETRY.ceiling(again.connects)).await;
-            again.connects += 1;
+        Cause::Connect => {
+            again.waits.for_another_try(endpoint, error, elsewhere).await?;
             Ok("not_connected")
         }
-        Cause::Lost if !error.sent && first(&mut again.unsent) => Ok("not_sent"),
+        Cause::Lost if !error.sent => {
+            if first(&mut again.unsent) || again.waits.for_another_process(endpoint).await {
+                return Ok("not_sent");
+            }
+            Err(endpoint.when_to_try_again(error))
+        }
         Cause::Lost if error.sent && call.idempotent && first(&mut again.repeated) => Ok("idempotent"),
-        Cause::InFlight
-        | Cause::Down
-        | Cause::Connect
-        | Cause::Lost
-        | Cause::Protocol
-        | Cause::TooLarge
-        | Cause::Status(_) => Err(error),
+        Cause::InFlight | Cause::Down | Cause::Lost | Cause::Protocol | Cause::TooLarge | Cause::Status(_) => {
+            Err(error)
+        }
     }
 }
 

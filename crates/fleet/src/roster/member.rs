@@ -47,6 +47,8 @@ pub struct Member {
     pub ups: u32,
     /// Failures in a row, losses soon after it came up included.
     pub failures: u32,
+    /// When it last failed to come up, or was lost.
+    failed_at: Time,
     /// The time under which [`super::members::Members`] has it in its index.
     pub(super) noted: Option<Time>,
 }
@@ -120,6 +122,7 @@ impl Member {
             up_since: Time::ZERO,
             ups: 0,
             failures: 0,
+            failed_at: Time::ZERO,
             noted: None,
         }
     }
@@ -179,6 +182,7 @@ impl Member {
         self.restart_at = None;
         self.state = State::Down { reason, retry_at: now + wait(self.failures) };
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = now;
     }
 
     /// When it came up last.
@@ -202,6 +206,13 @@ impl Member {
     /// The roster brings the endpoint up now. Its earlier failures still count.
     pub(super) fn hurry(&mut self) {
         self.state = State::Arriving;
+    }
+
+    /// A call waits for it: if it is down, its next attempt is due now, but not sooner than `pause` after the last one.
+    pub(super) fn hasten(&mut self, now: Time, pause: Duration) {
+        if let State::Down { retry_at, .. } = &mut self.state {
+            *retry_at = (self.failed_at + pause).max(now).min(*retry_at);
+        }
     }
 
     /// Ends the wait if its time has come. Returns true if it has: the roster then brings the endpoint up.

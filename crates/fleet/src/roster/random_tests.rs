@@ -21,6 +21,8 @@ enum Step {
     /// Answer a bring-up that is under way.
     Answer(prop::sample::Index, bool),
     Lose(prop::sample::Index),
+    /// A call waits for one, whatever it does.
+    Want(prop::sample::Index),
     /// The last exchange of one that is leaving has ended.
     Close(prop::sample::Index),
     End(prop::sample::Index),
@@ -37,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => config().prop_map(Step::Offer),
         8 => (index(), any::<bool>()).prop_map(|(which, ok)| Step::Answer(which, ok)),
         2 => index().prop_map(Step::Lose),
+        2 => index().prop_map(Step::Want),
         4 => index().prop_map(Step::Close),
         4 => index().prop_map(Step::End),
         3 => (0..12_000_u16).prop_map(Step::Wait),
@@ -197,6 +200,11 @@ impl World {
                 let up = members.filter(|(_, member)| member.state.is_up()).map(|(_, member)| member.serial);
                 if let Some(serial) = some(up.collect(), which) {
                     self.handle(Event::Lost { serial, reason: Reason::own("gone") });
+                }
+            }
+            Step::Want(which) => {
+                if let Some(serial) = some(members.map(|(_, member)| member.serial).collect(), which) {
+                    self.handle(Event::Wanted { serial });
                 }
             }
             Step::Close(which) => {

@@ -1,12 +1,12 @@
 //! A restart: the process of a server is ended so that another one takes its place. The reason is its policy when it
-//! hangs, or an operator.
+//! hangs, or an operator. And what has one that is down started sooner: an operator, or a call that waits for it.
 
 use std::sync::Arc;
 
 use model::{EndpointKey, Time, Transport, Verdict};
 
 use super::member::{Member, State};
-use super::{Act, Effect, Roster, Serial};
+use super::{Act, Effect, RETRY, Roster, Serial};
 
 impl Roster {
     pub(super) fn judged(&mut self, now: Time, key: &EndpointKey, verdict: Verdict, because: Option<Arc<str>>) {
@@ -56,6 +56,13 @@ impl Roster {
         };
         self.effects.extend(act.map(Effect::Act));
         self.pass_verdict(now, &key);
+    }
+
+    /// A call waits for the endpoint: the next attempt comes as soon as after a first failure.
+    pub(super) fn hasten(&mut self, now: Time, serial: Serial) {
+        if let Some(member) = self.by_serial(serial) {
+            member.hasten(now, RETRY.base);
+        }
     }
 }
 

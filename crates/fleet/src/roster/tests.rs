@@ -230,6 +230,39 @@ fn what_may_not_run_twice_waits_for_the_end_of_the_predecessor() {
 }
 
 #[test]
+fn a_call_that_waits_has_what_is_down_tried_sooner_and_not_more_often_than_after_a_first_failure() {
+    let mut case = Case::new();
+    case.live(1, &[&at("a", "http://a")]);
+    let wanted = || Event::Wanted { serial: 1 };
+    for _ in 0..20 {
+        case.down(1);
+        case.now = case.roster.next_deadline().expect("it will be tried again");
+        assert!(case.wait(Duration::ZERO).contains(&"bring 1".to_owned()));
+        assert_eq!(case.does(wanted()), [""; 0], "it is being tried");
+    }
+    for _ in 0..20 {
+        case.down(1);
+        let failed = case.now;
+        case.does(wanted());
+        let due = case.roster.next_deadline().expect("it will be tried again");
+        assert!(due <= failed + RETRY.base, "{:?}", due.since(failed));
+        if case.wait(RETRY.base / 4).is_empty() {
+            case.does(wanted());
+            assert_eq!(case.roster.next_deadline(), Some(due), "however many calls wait");
+            assert_eq!(case.wait(due - case.now), ["bring 1"]);
+        }
+    }
+    case.down(1);
+    case.wait(Duration::from_millis(600));
+    if case.roster.members().values().all(|member| member.state.retry_at().is_some()) {
+        case.does(wanted());
+        assert_eq!(case.wait(Duration::ZERO), ["bring 1"], "its pause is over");
+    }
+    case.up(1);
+    assert_eq!(case.does(wanted()), [""; 0], "it is up");
+}
+
+#[test]
 fn whoever_is_lost_is_brought_back_unless_it_crashes_in_a_row() {
     let mut case = Case::new();
     case.live(1, &[&at("a", "http://a")]);

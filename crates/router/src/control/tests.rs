@@ -444,7 +444,12 @@ fn calls_wait_for_a_server_on_its_way_and_clients_hear_of_changed_lists() {
         case.swap(1, &content(quick(), &[at("a", &a.url)]), None).await;
         let arriving = Unroutable::Unknown { revision: Revision(1), kind: Kind::Tool, arriving: true };
         assert_eq!(case.started.live.admit(Kind::Tool, "one", 1, &Homes::default(), |_| true).unwrap_err(), arriving);
-        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default(), |_| true).await.unwrap();
+        let admitted = case
+            .started
+            .live
+            .admit_within(Kind::Tool, "one", 1, &Homes::default(), |_| true, Duration::ZERO)
+            .await
+            .unwrap();
         case.started.live.settled().await;
 
         let mut lists = case.started.live.list_turns();

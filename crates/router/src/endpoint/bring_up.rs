@@ -14,8 +14,7 @@ use super::error::CONNECT;
 use super::{
     AskError, BringUpError, BringUpFailure, Endpoint, EndpointEvent, EndpointPhase, EndpointState, ListError, PingError,
 };
-use crate::call::life::deaf;
-use crate::call::{Call, CallError, Cause};
+use crate::call::{Call, CallError};
 use crate::secrets::Secrets;
 use crate::upstream::{self, Link, SEEN_OUT, ask, list_all};
 
@@ -285,48 +284,6 @@ impl Endpoint {
         let Some(link) = self.link() else { return false };
         let limit = self.limits().connect.min(SECOND_THOUGHTS);
         ask(self, &link, &Call::own(method::PING, None), limit).await.is_ok()
-    }
-
-    /// The connection that calls use. Waits while one is being made, or is about to be, for as long as connecting may
-    /// take; and longer where calls are held.
-    pub(crate) async fn live_link(&self) -> Result<Arc<Link>, CallError> {
-        if let Some(link) = self.link() {
-            return Ok(link);
-        }
-        let (connect, hold) = {
-            let limits = self.limits();
-            (limits.connect, limits.hold)
-        };
-        let mut state = self.state.subscribe();
-        let settled = state
-            .wait_for(|state| matches!(state.phase, EndpointPhase::Up | EndpointPhase::Down | EndpointPhase::Ended));
-        // Whether the state settled or time ran out does not matter: the present link counts.
-        drop(timeout(connect, settled).await);
-        if let Some(hold) = hold.filter(|_| self.link().is_none()) {
-            let back = state.wait_for(|state| {
-                let is_over = matches!(state.phase, EndpointPhase::Up | EndpointPhase::Ended);
-                is_over || self.admission.state() != drain::State::Open
-            });
-            // Its server owes it nothing yet.
-            drop(deaf(timeout(hold, back)).await);
-        }
-        self.link().ok_or_else(|| self.down_error())
-    }
-
-    pub(crate) fn down_error(&self) -> CallError {
-        let state = self.state.borrow().clone();
-        let reason = state.last_error.as_ref().map_or("it has not been connected yet", |reason| &*reason.plain);
-        let mut error = CallError::unsent(Cause::Down, format!("server `{}` is down: {reason}", self.key.backend));
-        if let Some(reference) = state.last_error.as_ref().and_then(|reason| reason.reference) {
-            error = error.with("reference", reference.to_string().into());
-        }
-        match state.next_attempt {
-            Some(next) => {
-                let wait = next.0.saturating_sub(self.upstreams.clock.unix_millis());
-                error.with("retryAfterMs", wait.into())
-            }
-            None => error,
-        }
     }
 
     /// Why it is lost, if it was up until a moment ago and is to be brought up again.

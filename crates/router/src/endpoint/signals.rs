@@ -33,6 +33,7 @@ struct Flags {
     renewed: bool,
     /// With the newest reason.
     lost: Option<Arc<str>>,
+    wanted: bool,
     empty: bool,
 }
 
@@ -42,6 +43,7 @@ impl Flags {
             EndpointEvent::ListChanged => self.list_changed = true,
             EndpointEvent::Renewed => self.renewed = true,
             EndpointEvent::Lost { reason } => self.lost = Some(reason),
+            EndpointEvent::Wanted => self.wanted = true,
             EndpointEvent::Empty => self.empty = true,
         }
     }
@@ -55,6 +57,9 @@ impl Flags {
         }
         if let Some(reason) = self.lost.take() {
             return Some(EndpointEvent::Lost { reason });
+        }
+        if std::mem::take(&mut self.wanted) {
+            return Some(EndpointEvent::Wanted);
         }
         std::mem::take(&mut self.empty).then_some(EndpointEvent::Empty)
     }

@@ -15,9 +15,9 @@ pub enum EndpointPhase {
     /// An attempt is under way; calls wait for it.
     Connecting,
     Up,
-    /// It was up until a moment ago and no new attempt has begun yet: calls wait, as if connecting.
+    /// It was up, and no new attempt has begun yet. Until the fleet says when it begins, calls wait as if connecting.
     Lost,
-    /// The last attempt failed; calls fail until the next one begins.
+    /// The last attempt failed; until the next one begins, calls fail or are held.
     Down,
     /// For ever.
     Ended,
@@ -57,6 +57,8 @@ pub enum EndpointEvent {
     Lost { reason: Arc<str> },
     /// A new session stands in place of a lost one: list again, it may be another server by now.
     Renewed,
+    /// A call waits for it, and its next attempt is far.
+    Wanted,
     /// The last exchange has left a cordoned endpoint: it can be closed.
     Empty,
 }

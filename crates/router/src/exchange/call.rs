@@ -79,7 +79,7 @@ pub(super) async fn call(
     client.waits_for(ticket.slot(), &core.in_flight);
     let incoming = Incoming::of(call, fields);
     let mut traced = Traced::begin(&core, &incoming, session, id, (kind, name.value()), started);
-    let mut way = Way { session, wanted: (kind, name.value()), body, routes: 0, next: None };
+    let mut way = Way::new(session, (kind, name.value()), body, started);
     loop {
         let admitted = match ticket.run(pin!(way.admit(&core, &ticket))).await {
             Ok(Ok(admitted)) => admitted,
@@ -96,6 +96,7 @@ pub(super) async fn call(
             progress: call.progress_token().map(Id::span),
             traceparent: context.and_then(|context| incoming.pass_on(envelope, context)),
             idempotent: admitted.item.may_repeat(),
+            waited: way.waited(&core),
         };
         let outcome = {
             let span = traced.as_mut().and_then(|traced| traced.on_its_way());
@@ -133,13 +134,26 @@ struct Way<'a> {
     session: &'a Session,
     wanted: (Kind, &'a str),
     body: &'a Whole,
+    /// When its request was read.
+    since: Time,
+    /// It has waited for a server to come up.
+    has_waited: bool,
     /// How often the call was routed.
     routes: u32,
     /// Where it goes now: the endpoint it was routed to is not there. Boxed because it is rare.
     next: Option<Box<Admitted>>,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn new(session: &'a Session, wanted: (Kind, &'a str), body: &'a Whole, since: Time) -> Self {
+        Self { session, wanted, body, since, has_waited: false, routes: 0, next: None }
+    }
+
+    /// How long it has waited for its server. The clock is read only where that may be for long.
+    fn waited(&self, core: &Core) -> Duration {
+        if self.has_waited || self.routes > 1 { core.now().since(self.since) } else { Duration::ZERO }
+    }
+
     async fn admit(&mut self, core: &Core, ticket: &Ticket) -> Result<Admitted, Unroutable> {
         self.routes += 1;
         if let Some(next) = self.next.take() {
@@ -149,7 +163,10 @@ impl Way<'_> {
         let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
         let done = match core.shared.live.admit(kind, name, fastrand::u64(..), &session.known.homes, idle) {
             // Rare, and large.
-            Err(refused) if refused.may_pass() => Box::pin(self.wait(core, ticket, &refused)).await,
+            Err(refused) if refused.may_pass() => {
+                self.has_waited = true;
+                Box::pin(self.wait(core, ticket, &refused)).await
+            }
             done => done,
         };
         if body.is_charged()
@@ -168,7 +185,8 @@ impl Way<'_> {
         let share = share::wait(core, session, body, refused.backend());
         let _share = share.map_err(|text| no_room(refused.revision(), text))?;
         let idle = |endpoint| !core.in_flight.has(session.sealed.id, endpoint);
-        core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, idle).await
+        let waited = self.waited(core);
+        core.shared.live.admit_within(kind, name, fastrand::u64(..), &session.known.homes, idle, waited).await
     }
 
     /// Whether another endpoint of the same server takes the call, of which nothing was sent to that of `gone`.
@@ -277,7 +295,10 @@ fn unroutable(id: Id<'_>, name: &str, refused: &Unroutable, traced: Option<Box<T
         | Unroutable::Cordoned { .. }
         | Unroutable::NothingLive
         | Unroutable::NoRoom { .. } => {
-            (ErrorCode::UNAVAILABLE, message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, None))
+            let hint = refused.hint();
+            let body =
+                message::error(Some(id.text()), ErrorCode::UNAVAILABLE, &text, hint.as_deref().map(str::as_bytes));
+            (ErrorCode::UNAVAILABLE, body)
         }
     };
     tracing::debug!(revision = revision.0, result = "unroutable", reason = text, "call");

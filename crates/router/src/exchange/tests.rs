@@ -1,6 +1,7 @@
 //! Calls and their spans, against a server that does as the name of the tool says.
 
 mod failover;
+mod held;
 mod server;
 
 use std::pin::pin;

@@ -42,6 +42,20 @@ fn a_server_without_a_limit_of_its_own_has_the_time_of_the_gateway_beside_any_ot
 }
 
 #[test]
+fn a_held_call_waits_for_a_server_on_its_way_as_long_as_for_any_that_is_down() {
+    let mut generation = arriving(&[("a", None)]);
+    let snapshot = Snapshot::clone(&generation.snapshot);
+    let dead = model::DeadServers::Hold;
+    let limits = Limits { hold: Some(40 * SECOND), ..snapshot.policy.limits };
+    generation.snapshot = Arc::new(Snapshot { policy: Policy { dead, limits, ..snapshot.policy }, ..snapshot });
+    assert_eq!(generation.patience(Some(&BackendId::new("a").unwrap())), 40 * SECOND);
+    assert_eq!(generation.patience(None), 10 * SECOND, "a list waits for none that is down");
+    let refused =
+        Unroutable::Arriving { revision: Revision(1), backend: BackendId::new("a").unwrap(), after_old: false };
+    assert_eq!(refused.hint().as_deref(), Some(r#"{"retryAfterMs":500}"#));
+}
+
+#[test]
 fn while_nothing_is_live_it_is_not_known_what_is_unknown() {
     let live = Live::new();
     let refused = live.admit(Kind::Tool, "a__echo", 1, &Homes::default(), |_| true).unwrap_err();

@@ -1,5 +1,7 @@
 //! A client's message as the server gets it: our id, the server's own tool name, our progress token, the trace.
 
+use std::time::Duration;
+
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 use mcp::{Edit, splice};
@@ -17,7 +19,15 @@ impl Call {
         let Ok(Some(id)) = mcp::scan(&message).map(|envelope| envelope.id().map(mcp::Id::span)) else {
             unreachable!("requests written by the gateway have an id")
         };
-        Self { body: message.into(), id, name: None, progress: None, traceparent: None, idempotent: false }
+        Self {
+            body: message.into(),
+            id,
+            name: None,
+            progress: None,
+            traceparent: None,
+            idempotent: false,
+            waited: Duration::ZERO,
+        }
     }
 }
 

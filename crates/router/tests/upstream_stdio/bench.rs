@@ -76,6 +76,7 @@ pub fn call_of(message: &str) -> Call {
         progress: call.progress_token().map(mcp::Id::span),
         traceparent: None,
         idempotent: false,
+        waited: Duration::ZERO,
     }
 }
 

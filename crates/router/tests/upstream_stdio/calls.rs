@@ -192,7 +192,7 @@ pub async fn failures_to_start_say_why_to_operators_alone() {
         assert_eq!((state.phase, state.last_error.unwrap().to_string()), (EndpointPhase::Down, error.to_string()));
         let refused = small.call(&tool_call("1", "echo")).await.unwrap_err();
         assert_eq!(refused.message, format!("server `small` is down: {told}"));
-        assert_eq!(refused.data.unwrap(), format!(r#"{{"reference":"{reference}"}}"#));
+        assert_eq!(refused.data.unwrap(), format!(r#"{{"reference":"{reference}","retryAfterMs":500}}"#));
     };
     let stdio = |command: &str, args: &[&str], env: &[(&str, &str)]| Transport::Stdio {
         command: command.into(),

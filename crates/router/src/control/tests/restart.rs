@@ -19,7 +19,12 @@ fn a_start_with_nobody_to_ask_serves_what_was_last_live() {
         let case = Case::start(&directory).await;
         assert_eq!(case.started.live.load().revision, Revision(7));
         assert_eq!(case.tools(), "one", "known before the server is up");
-        let admitted = case.started.live.admit_within(Kind::Tool, "one", 1, &Homes::default(), |_| true).await.unwrap();
+        let admitted = case
+            .started
+            .live
+            .admit_within(Kind::Tool, "one", 1, &Homes::default(), |_| true, Duration::ZERO)
+            .await
+            .unwrap();
         assert_eq!(admitted.lease.revision, Revision(7));
         let entries = vec![drain::OverlayEntry {
             drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use model::Verdict;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::*;
@@ -24,14 +23,6 @@ async fn twins() -> (Case, Arc<Endpoint>, Server) {
     (case, other, server)
 }
 
-async fn end(server: &Server) {
-    server.over.cancel();
-    let address = server.url.trim_start_matches("http://").trim_end_matches("/mcp");
-    while TcpStream::connect(address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-}
-
 fn counts(endpoint: &Endpoint) -> [u64; 3] {
     let stats = &endpoint.stats;
     [stats.admitted.load(Ordering::Relaxed), stats.answered(), stats.failed.load(Ordering::Relaxed)]
@@ -42,7 +33,7 @@ fn a_call_goes_to_another_endpoint_at_once_where_its_own_refuses_connections() {
     run(async {
         let (mut case, other, server) = twins().await;
         case.spans();
-        end(&case.server).await;
+        case.server.end().await;
         let begun = Instant::now();
         let answer = case.call("echo", "{}", &[]).await;
         assert!(answer.contains("result"), "{answer}");
@@ -69,7 +60,7 @@ fn a_call_waits_for_its_endpoint_where_no_other_one_may_be_chosen() {
     run(async {
         let (case, other, _server) = twins().await;
         other.cordon();
-        end(&case.server).await;
+        case.server.end().await;
         tokio::time::pause();
         let begun = Instant::now();
         let answer = case.call("echo", "{}", &[]).await;
@@ -84,8 +75,8 @@ fn a_call_waits_for_its_endpoint_where_no_other_one_may_be_chosen() {
 fn a_call_is_not_sent_round_among_endpoints_that_are_all_gone() {
     run(async {
         let (case, other, server) = twins().await;
-        end(&case.server).await;
-        end(&server).await;
+        case.server.end().await;
+        server.end().await;
         tokio::time::pause();
         let answer = case.call("echo", "{}", &[]).await;
         assert!(answer.contains("cannot be reached"), "{answer}");

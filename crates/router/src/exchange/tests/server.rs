@@ -9,6 +9,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::test_server;
@@ -44,6 +45,27 @@ impl Server {
         server.url =
             test_server::serve_until(server.over.clone(), move |request| serving.clone().answer(request)).await;
         server
+    }
+
+    /// At the same address, once it is over.
+    pub(super) async fn start_again(&mut self) {
+        self.over = CancellationToken::new();
+        let serving = self.clone();
+        let answer = move |request| serving.clone().answer(request);
+        test_server::serve_at(self.address(), self.over.clone(), answer).await;
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://").trim_end_matches("/mcp")
+    }
+
+    /// Returns when it is gone.
+    pub(super) async fn end(&self) {
+        self.over.cancel();
+        while TcpStream::connect(self.address()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The calls received so far.
