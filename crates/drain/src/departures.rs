@@ -88,7 +88,7 @@ pub struct Seen {
     pub in_flight: u64,
     /// Exchanges this endpoint ever evicted: the counter only grows.
     pub evicted: u64,
-    /// The oldest exchange in flight, as its client named it.
+    /// The oldest exchange in flight, by its tool and as its client named it.
     pub oldest: Option<String>,
 }
 
@@ -400,9 +400,7 @@ impl Departures {
 
     fn counted(&mut self, now: Time, endpoint: &EndpointKey, seen: Seen) {
         let Some(leaving) = self.leaving.get_mut(endpoint) else { return };
-        leaving.in_flight = seen.in_flight;
-        leaving.oldest = seen.oldest;
-        leaving.closing = false;
+        leaving.counted(seen.in_flight, seen.oldest);
         let removed = leaving.causes.keys().any(DrainId::is_removal);
         for cause in leaving.causes.values_mut() {
             let record = cause.record.get_or_insert_with(|| Record::begin(seen.in_flight, seen.evicted));

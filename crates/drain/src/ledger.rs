@@ -438,7 +438,7 @@ impl Ledger {
             ended: entry.ended,
             remaining,
             eta: runs.then(|| entry.eta(self.wall(now), &totals)),
-            oldest: open().find_map(|share| share.departure.oldest.clone()),
+            oldest: open().chain(&entry.shares).find_map(|share| share.departure.oldest.clone()),
             routers: entry.routers(),
         }
     }

@@ -74,7 +74,8 @@ pub struct Departure {
     pub phase: Phase,
     /// Until the deadline; zero when it has passed.
     pub remaining: Duration,
-    /// The oldest exchange still in flight, as clients named it.
+    /// The oldest exchange still in flight, by its tool and as its client named it; of an end with evictions, the oldest of
+    /// those, as far as the router had looked.
     pub oldest: Option<String>,
 }
 

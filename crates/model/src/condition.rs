@@ -9,6 +9,8 @@ use crate::verdict::Verdict;
 /// for their server: one that leaves says nothing about the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
+    /// Switched off where it is configured: a server without endpoints.
+    Disabled,
     /// Takes no new calls, and either is no longer in the live revision or still has calls in flight. One that is
     /// starting, unhealthy or failing is shown as that, unless the live revision has it no more, or an operator has
     /// switched it off.
@@ -52,7 +54,8 @@ pub enum Concern {
 
 impl Condition {
     /// Each once.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Disabled,
         Self::Draining,
         Self::Cordoned,
         Self::Healthy,
@@ -64,8 +67,8 @@ impl Condition {
     ];
 
     /// As they are written, in the same order.
-    pub const NAMES: [&'static str; 8] = {
-        let mut names = [""; 8];
+    pub const NAMES: [&'static str; 9] = {
+        let mut names = [""; 9];
         let mut at = 0;
         while at < names.len() {
             names[at] = Self::ALL[at].as_str();
@@ -100,13 +103,14 @@ impl Condition {
             Self::Unhealthy | Self::Failing => Concern::Problem,
             Self::Starting if failed => Concern::Problem,
             Self::Starting | Self::Degraded => Concern::Warning,
-            Self::Healthy | Self::Unknown | Self::Draining | Self::Cordoned => Concern::None,
+            Self::Disabled | Self::Healthy | Self::Unknown | Self::Draining | Self::Cordoned => Concern::None,
         }
     }
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Disabled => "disabled",
             Self::Draining => "draining",
             Self::Cordoned => "cordoned",
             Self::Healthy => Verdict::Healthy.as_str(),
@@ -166,8 +170,8 @@ mod tests {
     fn who_is_not_up_after_an_attempt_is_a_problem() {
         let of = |failed| Condition::ALL.map(|condition| condition.concern(failed));
         use Concern::{None as Fine, Problem, Warning};
-        assert_eq!(of(true), [Fine, Fine, Fine, Warning, Fine, Problem, Problem, Problem]);
-        assert_eq!(of(false), [Fine, Fine, Fine, Warning, Fine, Warning, Problem, Problem]);
+        assert_eq!(of(true), [Fine, Fine, Fine, Fine, Warning, Fine, Problem, Problem, Problem]);
+        assert_eq!(of(false), [Fine, Fine, Fine, Fine, Warning, Fine, Warning, Problem, Problem]);
         assert!(Condition::ALL.is_sorted());
         for condition in Condition::ALL {
             assert_eq!(condition.as_str().parse(), Ok(condition));

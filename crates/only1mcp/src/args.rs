@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use model::units::duration_or_seconds as duration;
 use router::settings::Access;
 use runtime::grpc::InsecureToken;
@@ -31,6 +32,19 @@ pub(crate) use watch::WatchArgs;
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl CommandLine {
+    /// As [`Parser::try_parse`], and flags that contradict each other are refused.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let line = Self::try_parse()?;
+        let Command::Operate(Operate::Drain(args)) = &line.command else { return Ok(line) };
+        let Some(contradiction) = args.contradiction() else { return Ok(line) };
+        let mut all = Self::command();
+        all.build();
+        let drain = all.find_subcommand_mut("drain").expect("it was parsed");
+        Err(drain.error(ErrorKind::ArgumentConflict, contradiction))
+    }
 }
 
 const EXIT_CODES: &str = "\

@@ -13,7 +13,6 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use runtime::exit;
 
 use args::{Command, CommandLine};
@@ -23,7 +22,7 @@ fn main() -> ExitCode {
     if router::keeper::is_keeper(std::env::args_os()) {
         return router::keeper::main();
     }
-    let line = match CommandLine::try_parse() {
+    let line = match CommandLine::read() {
         Ok(line) => line,
         Err(error) if error.use_stderr() && args::wants_json(std::env::args_os()) => {
             let text = error.render().to_string();

@@ -165,6 +165,11 @@ fn policy(request: &pb::StartRequest) -> Result<DrainOverlay, Invalid> {
     if named == Some(DrainStrategy::Immediate) && request.timeout.is_some() {
         return Err(Invalid::new("timeout", "is not for `immediate`, which leaves calls no time"));
     }
+    if let Some(strategy) = named.filter(|strategy| paced && *strategy != DrainStrategy::Progressive) {
+        let steps = "which has no steps: `rate`, `weight_reduction` and `interval` are of `progressive`";
+        let text = format!("is `{}`, {steps}", strategy.as_str());
+        return Err(Invalid::new("strategy", text));
+    }
     let some = |number: u32| (number != 0).then_some(number);
     let most = |field, number: Option<u32>, most: u32| match number {
         Some(number) if number > most => Err(Invalid::new(field, format!("is at most {most}, not {number}"))),

@@ -244,6 +244,8 @@ fn a_drain_is_asked_for_by_a_strategy_and_its_numbers_and_nonsense_is_refused() 
         (StartRequest { rate: 1_000_001, ..plain.clone() }, "rate"),
         (StartRequest { weight_reduction: 101, ..plain.clone() }, "weight_reduction"),
         (StartRequest { rate: 1, weight_permille: 5, ..plain.clone() }, "strategy"),
+        (StartRequest { strategy: "immediate".into(), rate: 5, ..plain.clone() }, "which has no steps"),
+        (StartRequest { strategy: "graceful".into(), weight_reduction: 5, ..plain.clone() }, "which has no steps"),
         (StartRequest { interval: zero(), ..plain }, "interval"),
     ] {
         let refused = asked(wrong).unwrap_err().to_string();

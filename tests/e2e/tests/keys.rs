@@ -1,9 +1,18 @@
 //! Keys of a configuration, by what they do, and what `validate --try` says of them before they do it.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
-use testkit::{Client, ConfigFile, Document, Fault, Gateway, Scratch, Server, demo};
+use testkit::{
+    Client, ConfigFile, Document, Fault, Gateway, Scratch, Server, System, binaries, demo, fault,
+    raw::{Raw, call},
+    wait,
+};
+use tokio::time::Instant;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -36,6 +45,9 @@ fn a_server_is_switched_off_and_on_and_what_is_said_of_one_is_shown() -> Result<
         (&true.into(), &"the first".into(), &json!({ "team": "x" }))
     );
     assert_eq!((&b["id"], &b["enabled"], &b["endpoints"]), (&"b".into(), &false.into(), &json!([])), "{status}");
+    assert_eq!(b["state"], "disabled", "{status}");
+    let shown = || gateway.metric("only1mcp_server_state", r#"state="disabled""#) == 1;
+    wait::until_true("the state of the one that is off", SOON, shown)?;
 
     file.replace(&document(true)?)?;
     assert_eq!(seen(&gateway, 2)?.len(), 2);
@@ -78,6 +90,50 @@ fn a_file_is_tried_and_nothing_changes() -> Result<(), Fault> {
     assert_eq!(seen(&gateway, 1)?, BTreeSet::from(["a".to_owned()]));
     let history = gateway.cli(&["history", "--output", "json"])?.expect(0)?.json()?;
     assert_eq!(history.as_array().map(Vec::len), Some(1), "{history:#}");
+    gateway.process.stop()?;
+    Ok(())
+}
+
+/// Both servers lose their processes, and their program is away for a while.
+#[test]
+fn a_server_that_died_answers_as_one_that_never_came_up() -> Result<(), Fault> {
+    let scratch = Scratch::new("dead")?;
+    let (program, away) = (scratch.file("server"), scratch.file("away"));
+    std::os::unix::fs::symlink(binaries::path("only1mcp")?, &program)?;
+    let server = |id: &str, dead: &str| {
+        let server = Server::stdio(id, &program, &["demo-server", "--stdio", "--name", id]);
+        server.key("tools_when_dead", json!(dead))
+    };
+    let document = Document::default().with(server("keeps", "keep")).with(server("holds", "hold"));
+    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &document.yaml())?;
+    let mut gateway = Gateway::up(&scratch, file.path())?;
+    let mut raw = Raw::open(gateway.mcp)?;
+    let ask = |raw: &mut Raw, tool: &str| raw.ask(&call(1, tool, json!({}))).map(|answer| answer.json());
+    for tool in ["keeps__whoami", "holds__whoami"] {
+        let answer = ask(&mut raw, tool)?;
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    fs::rename(&program, &away)?;
+    for server in gateway.status()?["servers"].as_array().into_iter().flatten() {
+        let pid = server["endpoints"][0]["pid"].as_i64().unwrap_or_default();
+        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?;
+    }
+    let mut hint = || ask(&mut raw, "keeps__whoami").is_ok_and(|said| said["error"]["data"]["retryAfterMs"].is_u64());
+    wait::until_true("an error that says when to try again", SOON, &mut hint)?;
+    let begun = Instant::now();
+    assert!(hint() && begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    let mut other = raw.again()?;
+    let answer = thread::scope(|scope| {
+        let held = scope.spawn(|| ask(&mut other, "holds__whoami"));
+        wait::until_true("a call that is held", SOON, || gateway.metric("only1mcp_router_exchanges", "") == 1)?;
+        fs::rename(&away, &program)?;
+        let begun = Instant::now();
+        let answer = held.join().map_err(|_| fault("the client panicked"))?;
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        answer
+    })?;
+    assert!(answer["result"].is_object(), "{answer}");
     gateway.process.stop()?;
     Ok(())
 }

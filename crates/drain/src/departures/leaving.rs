@@ -30,9 +30,18 @@ pub(super) struct Cause {
 impl Leaving {
     /// When the exchanges are evicted; none once they are being evicted, when none is left, and before the first count.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let evicting = self.causes.values().any(|cause| cause.phase == Phase::Evicting);
         let deadlines = self.causes.values().filter(|cause| cause.phase == Phase::Cordoned).map(|cause| cause.deadline);
-        deadlines.min().filter(|_| !evicting && self.in_flight > 0)
+        deadlines.min().filter(|_| !self.is_evicting() && self.in_flight > 0)
+    }
+
+    /// Of what is evicted, the oldest is remembered.
+    pub(super) fn counted(&mut self, in_flight: u64, oldest: Option<String>) {
+        let kept = self.oldest.take().filter(|_| in_flight == 0 || self.is_evicting());
+        (self.in_flight, self.oldest, self.closing) = (in_flight, kept.or(oldest), false);
+    }
+
+    pub(super) fn is_evicting(&self) -> bool {
+        self.causes.values().any(|cause| cause.phase == Phase::Evicting)
     }
 
     /// Whether something is in flight, as far as is known.
@@ -54,7 +63,7 @@ impl Leaving {
             evicted: record.evicted(),
             phase: cause.phase,
             remaining,
-            oldest: self.oldest.clone(),
+            oldest: self.oldest.clone().filter(|_| record.in_flight() > 0 || record.evicted() > 0),
         })
     }
 }

@@ -136,7 +136,9 @@ impl Router {
 
     fn counted(&self, endpoint: EndpointKey) -> Event {
         let (word, evicted) = &self.words[&endpoint];
-        Event::Counted { endpoint, seen: Seen { in_flight: word.in_flight(), evicted: *evicted, oldest: None } }
+        let in_flight = word.in_flight();
+        let oldest = (in_flight > 0).then(|| format!("of {in_flight}"));
+        Event::Counted { endpoint, seen: Seen { in_flight, evicted: *evicted, oldest } }
     }
 
     pub(super) fn enter(&self, name: &str) -> bool {
@@ -179,6 +181,11 @@ impl Router {
         self.core.staying().cloned().collect()
     }
 
+    /// Of the last report.
+    fn oldest(&self) -> Option<&str> {
+        self.reports.last()?.oldest.as_deref()
+    }
+
     /// The last report: phase, total, in flight, finished, evicted.
     pub(super) fn last(&self) -> (Phase, u64, u64, u64, u64) {
         let last = self.reports.last().expect("something was reported");
@@ -201,7 +208,22 @@ fn a_removal_waits_evicts_at_the_deadline_and_closes() {
     assert_eq!((router.evictions, router.last()), (1, (Phase::Evicting, 2, 1, 1, 0)));
     router.leave("a", true);
     assert_eq!(router.last(), (Phase::Closed, 2, 0, 1, 1));
+    assert_eq!(router.oldest(), Some("of 1"), "it was evicted");
     assert!(!router.words.contains_key(&key("a")));
+}
+
+#[test]
+fn an_operator_is_told_the_oldest_that_was_evicted_and_of_an_end_in_time_none() {
+    for (evicted, expected) in [(true, Some("of 1")), (false, None)] {
+        let mut router = Router::with(&["a"]);
+        assert!(router.enter("a"));
+        router.overlay(&[(1, "a", TIMEOUT)]);
+        assert_eq!(router.oldest(), Some("of 1"));
+        router.pass(if evicted { TIMEOUT } else { TIMEOUT / 2 });
+        router.leave("a", evicted);
+        router.pass(ROUND * 3);
+        assert_eq!((router.last().0, router.oldest()), (Phase::Closed, expected));
+    }
 }
 
 #[test]

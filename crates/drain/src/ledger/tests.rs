@@ -117,7 +117,7 @@ impl Coordinator {
             evicted,
             phase,
             remaining: TIMEOUT,
-            oldest: None,
+            oldest: (in_flight + evicted > 0).then(|| format!("the oldest at {connection}")),
         };
         self.say(Event::Said { connection, count: Count::Departure(departure) });
     }
@@ -201,6 +201,7 @@ fn a_removal_is_over_when_every_router_is_through_with_it() {
     assert_eq!(it.sum(), (State::Evicting, [7, 4, 1, 0, 2]));
     it.count(2, &drain, "a", Phase::Closed, [0, 1, 3]);
     assert_eq!(it.sum(), (State::Done, [7, 4, 3, 0, 0]));
+    assert_eq!(it.core.list(it.now, true)[0].oldest.as_deref(), Some("the oldest at 2"), "of those that were evicted");
     let recorded = Directive::Recorded { drain, endpoint: key("a") };
     let told = Effect::Tell { connection: 2, directive: recorded };
     let order: Vec<_> = it.effects.iter().filter(|effect| **effect == Effect::Persist || **effect == told).collect();

@@ -1,5 +1,6 @@
 //! Commands that ask a running gateway: their flags, defaults and examples.
 
+mod contradictions;
 mod numbers;
 
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use runtime::telemetry::log::Filter;
 
 use super::{AdminArgs, OutputArgs};
 use crate::place::PlaceArgs;
-use numbers::{at_least_one, base, revision};
+use numbers::{at_least_one, base, revision, some_time, step_time};
 
 #[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -266,12 +267,12 @@ pub(crate) struct DrainArgs {
     pub(crate) weight_reduction: Option<u32>,
 
     /// Of `progressive`: the time between two steps [default: what the configuration says]
-    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "weight",
+    #[arg(long, value_name = "DURATION", value_parser = step_time, conflicts_with = "weight",
           env = "ONLY1MCP_DRAIN_INTERVAL")]
     pub(crate) interval: Option<Duration>,
 
     /// How long its calls may run on [default: what the configuration says]
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "ONLY1MCP_DRAIN_DEADLINE")]
+    #[arg(long, value_name = "DURATION", value_parser = some_time, env = "ONLY1MCP_DRAIN_DEADLINE")]
     pub(crate) deadline: Option<Duration>,
 
     /// Return when nothing runs there any more
@@ -279,7 +280,7 @@ pub(crate) struct DrainArgs {
     pub(crate) wait: bool,
 
     /// Give back what this drain took, by its id; or what all drains of a server took, by the server's
-    #[arg(long, value_name = "DRAIN", conflicts_with = "server", env = "ONLY1MCP_DRAIN_CANCEL")]
+    #[arg(long, value_name = "DRAIN", conflicts_with_all = ["server", "deadline", "wait"], env = "ONLY1MCP_DRAIN_CANCEL")]
     pub(crate) cancel: Option<String>,
 
     #[command(flatten)]

@@ -152,6 +152,7 @@ pub(super) fn add_held(held: &[Drain], status: &mut Output) {
             target(drain),
             drain.actor
         ));
+        cut_off(drain).into_iter().for_each(|note| status.text.line(note));
     }
     for server in status.json["servers"].as_array_mut().into_iter().flatten() {
         let disabled = held.iter().any(|drain| drain.disabled && server["id"] == drain.server);
@@ -232,6 +233,7 @@ pub(super) fn show(drain: &Drain, joined: bool, asked: &str) -> Output {
     } else {
         format!("drain {id} of {} {verb}: {}", target(drain), under_way(drain))
     });
+    cut_off(drain).into_iter().for_each(|note| text.line(note));
     if let Some(undo) = undo(drain) {
         let what = if drain.weight_permille == 0 { "calls" } else { "its share of the calls" };
         text.line(format_args!(
@@ -297,11 +299,12 @@ pub(crate) async fn list(args: &DrainsArgs) -> Result<Output, Failure> {
 pub(super) fn show_all(drains: &[Drain], all: bool, reading: &Reading) -> Output {
     let rows: Vec<[String; 10]> = drains.iter().map(|drain| row(drain, reading)).collect();
     let heads = ["ID", "SERVER", "CAUSE", "STATE", "STARTED", "TOTAL", "IN FLIGHT", "FINISHED", "EVICTED", "LOST"];
-    let text = match (rows.is_empty(), all) {
+    let mut text = match (rows.is_empty(), all) {
         (false, _) => render::table(heads, &rows),
         (true, true) => Lines::of("no drains"),
         (true, false) => Lines::of("no drain runs or holds a server; --all shows those that are over"),
     };
+    drains.iter().filter_map(cut_off).for_each(|note| text.line(note));
     Output::done(text, drains.iter().map(as_json).collect())
 }
 
@@ -329,6 +332,13 @@ pub(super) fn under_way(drain: &Drain) -> String {
 /// `5 finished, 1 evicted, 0 lost`.
 pub(super) fn how_it_went(drain: &Drain) -> String {
     format!("{} finished, {} evicted, {} lost", drain.finished, drain.evicted, drain.lost)
+}
+
+/// Of a drain that is over and had calls cut off at its deadline: how many, and which one had run for longest.
+fn cut_off(drain: &Drain) -> Option<String> {
+    let oldest = render::some(&drain.oldest).filter(|_| is_over(drain) && drain.evicted > 0)?;
+    let (calls, target) = (render::count(drain.evicted, "call"), target(drain));
+    Some(format!("note: drain {} of {target} cut off {calls} at its deadline; the oldest: {oldest}", drain.id))
 }
 
 /// `None` while no router has said how many there are.

@@ -328,7 +328,8 @@ impl View<'_> {
         self.details.values().map(those).max_by_key(Vec::len).unwrap_or_default().into()
     }
 
-    /// By server; its state and its verdict are the worst of its endpoints'.
+    /// By server; its state and its verdict are the worst of its endpoints'. One that is switched off has no endpoint, or
+    /// one that leaves.
     fn servers_json(&self) -> Value {
         let mut servers: BTreeMap<String, Vec<Row<'_>>> = BTreeMap::new();
         for row in self.rows() {
@@ -341,13 +342,14 @@ impl View<'_> {
         let servers = servers.into_iter().map(|(id, rows)| {
             let said = configured.get(id.as_str());
             let labels = said.into_iter().flat_map(|said| &said.labels);
+            let disabled = said.filter(|said| said.disabled).map(|_| Condition::Disabled);
             let worst = rows.iter().map(Row::verdict).max_by_key(|verdict| verdict.badness());
             json!({
                 "id": id,
                 "enabled": said.is_none_or(|said| !said.disabled),
                 "description": said.and_then(|said| render::some(&said.description)),
                 "labels": labels.map(|label| (label.name.clone(), label.value.as_str().into())).collect::<Map<_, _>>(),
-                "state": rows.iter().map(Row::condition).max().map(Condition::as_str),
+                "state": rows.iter().map(Row::condition).chain(disabled).max().map(Condition::as_str),
                 "verdict": worst,
                 "tools": rows.iter().map(Row::tools).max(),
                 "in_flight": rows.iter().map(Row::in_flight).sum::<u64>(),

@@ -24,7 +24,8 @@ pub(crate) trait Exchanges: fmt::Debug + Send + Sync {
     /// then leaves. Does not wait for that.
     fn evict(&self, endpoint: u64);
 
-    /// The exchange that has been there longest, as its client named it, if it can be found without waiting.
+    /// The exchange that has been there longest, by its tool and as its client named it, if it can be found without
+    /// waiting.
     fn oldest(&self, endpoint: u64) -> Option<String>;
 }
 

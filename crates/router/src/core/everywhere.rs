@@ -204,7 +204,9 @@ impl Exchanges for Everywhere {
     }
 
     fn oldest(&self, endpoint: u64) -> Option<String> {
-        Some(String::from_utf8_lossy(&self.longest(endpoint)?.request).into_owned())
+        let longest = self.longest(endpoint)?;
+        let tool = longest.item.map_or_else(String::new, |item| format!("`{}`, ", item.name()));
+        Some(format!("{tool}request {}", String::from_utf8_lossy(&longest.request)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use drain::Phase;
 use metrics::{counter, gauge};
-use model::{BackendId, Condition, Standing, Verdict};
+use model::{BackendId, Condition, Snapshot, Standing, Verdict};
 use runtime::telemetry::sampled::{self, count, present};
 use runtime::telemetry::{Label, Metric};
 use tokio::sync::watch;
@@ -44,7 +44,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(
         "only1mcp_server_state",
         &[SERVER, Label("state", &Condition::NAMES)],
-        "1 for the state of the server, the worst of its endpoints' states, as `only1mcp status` shows it; 0 for the one before.",
+        "1 for the state of the server, the worst of its endpoints' states, as `only1mcp status` shows it, or `disabled` where it is switched off in the configuration; 0 for the one before.",
     ),
     Metric::gauge("only1mcp_server_in_flight", &[SERVER], "Calls at a server, leaving endpoints included."),
     Metric::counter(
@@ -184,7 +184,7 @@ pub(crate) fn show(control: &Control, shared: &Arc<Shared>, cores: &Everywhere) 
         let status = Arc::clone(&status.borrow());
         present("only1mcp_router_live_info", "digest", &mut digest, status.digest.map(|digest| digest.short()));
         gauges(&status, &following);
-        servers(&status, &mut known);
+        servers(&status, &shared.live.load().snapshot, &mut known);
         Some(())
     });
 }
@@ -219,7 +219,7 @@ struct Server {
 
 /// Looked up anew at each look, so that a server's series last as long as the server; the series of a server that is
 /// gone are 0 before they are forgotten.
-fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
+fn servers(status: &Status, live: &Snapshot, known: &mut BTreeMap<BackendId, Server>) {
     let before = std::mem::take(known);
     let mut servers: BTreeMap<_, _> = before.keys().map(|id| (id.clone(), Server::default())).collect();
     for one in &status.endpoints {
@@ -231,6 +231,10 @@ fn servers(status: &Status, known: &mut BTreeMap<BackendId, Server>) {
         // A candidate is no server yet.
         let state = (one.live || one.leaving).then(|| one.condition().0);
         server.state = server.state.max(state);
+    }
+    for backend in live.backends.iter().filter(|backend| !backend.policy.enabled) {
+        let server = known.entry(backend.id.clone()).or_default();
+        server.state = server.state.max(Some(Condition::Disabled));
     }
     servers.extend(known.iter().map(|(id, server)| (id.clone(), *server)));
     for (id, server) in servers {

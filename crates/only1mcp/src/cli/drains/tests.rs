@@ -6,7 +6,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use wire::pb::drain::v1::{Drain, WatchResponse};
 
-use super::{end, stay};
+use super::{add_held, end, show, show_all, stay};
+use crate::cli::render::Reading;
+use crate::cli::{Lines, Output};
 use crate::failure::Failure;
 
 fn drain(id: &str, state: &str) -> Drain {
@@ -44,4 +46,21 @@ fn a_drain_that_was_ended_does_not_stay_while_its_calls_run_on() {
     let removal = Drain { cause: "removed".into(), ..drain("r1", "draining") };
     let listed = vec![of("a1", "cancelled"), of("a2", "done"), elsewhere, removal];
     assert_eq!(stay(&[of("a1", "cancelled")], listed), [of("a2", "done")]);
+}
+
+#[test]
+fn calls_that_were_cut_off_are_counted_and_the_oldest_is_named() {
+    let over =
+        Drain { evicted: 2, cause: "admin".into(), oldest: r#"`export`, request "7""#.into(), ..drain("a1", "done") };
+    let said = "note: drain a1 of files cut off 2 calls at its deadline; the oldest: `export`, request \"7\"";
+    let ended_well = Drain { evicted: 0, ..over.clone() };
+    let runs = Drain { state: "evicting".into(), ..over.clone() };
+    for (drain, is_said) in [(over, true), (ended_well, false), (runs, false)] {
+        let mut status = Output::done(Lines::default(), serde_json::Value::Null);
+        add_held(std::slice::from_ref(&drain), &mut status);
+        for output in [show(&drain, false, ""), show_all(std::slice::from_ref(&drain), true, &Reading::now()), status] {
+            let text = output.text.as_str();
+            assert_eq!(text.lines().any(|line| line == said), is_said, "{text}");
+        }
+    }
 }

@@ -268,7 +268,7 @@ impl Row<'_> {
 /// The row of a server that is switched off where it is configured, and not by an operator.
 pub(super) fn disabled_cells(server: &ConfiguredServer) -> [String; HEADS.len()] {
     let mut cells: [String; HEADS.len()] = std::array::from_fn(|_| "-".to_owned());
-    (cells[0], cells[2]) = (server.id.clone(), "disabled in the configuration".to_owned());
+    (cells[0], cells[2]) = (server.id.clone(), format!("{} in the configuration", Condition::Disabled));
     cells
 }
 
