@@ -252,12 +252,6 @@ fn a_call_that_waits_has_what_is_down_tried_sooner_and_not_more_often_than_after
             assert_eq!(case.wait(due - case.now), ["bring 1"]);
         }
     }
-    case.down(1);
-    case.wait(Duration::from_millis(600));
-    if case.roster.members().values().all(|member| member.state.retry_at().is_some()) {
-        case.does(wanted());
-        assert_eq!(case.wait(Duration::ZERO), ["bring 1"], "its pause is over");
-    }
     case.up(1);
     assert_eq!(case.does(wanted()), [""; 0], "it is up");
 }
