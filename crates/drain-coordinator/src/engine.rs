@@ -289,7 +289,7 @@ impl Engine {
     }
 
     fn changed(&self, drain: Summary, ended: bool) {
-        if drain.state == State::Cancelled && drain.actor.is_none() {
+        if drain.state == State::Cancelled && drain.actor.is_none() && !drain.id.is_removal() {
             let (server, routers) = (&drain.backend, drain.routers.iter().map(|router| router.node.as_str()));
             tracing::warn!(
                 drain = %drain.id, %server, routers = routers.collect::<Vec<_>>().join(", "),

@@ -83,6 +83,7 @@ impl Router {
                 endpoint: key(name),
                 policy: DrainPolicy { timeout: TIMEOUT, ..DrainPolicy::default() },
                 strained: false,
+                stay: None,
             })
             .collect();
         self.say(&Count::Live { revision: Revision(revision), endpoints }).await;

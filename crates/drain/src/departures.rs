@@ -32,7 +32,6 @@ use crate::{Count, Departure, Directive, DrainId, OverlayEntry, Phase};
 use leaving::{Cause, Leaving};
 pub use moving::Falling;
 use overlay::Overlay;
-use record::Record;
 
 /// The time between two reads of the counters of leaving endpoints, and between two reports of what is not on record.
 const ROUND: Duration = Duration::from_millis(500);
@@ -179,7 +178,7 @@ impl Departures {
                 for cause in self.leaving.values_mut().flat_map(|leaving| leaving.causes.values_mut()) {
                     cause.recorded = false;
                 }
-                self.report_live();
+                self.report_live(now);
                 self.report_all(now);
             }
             Event::TakesChanges => self.takes_changes = self.attached,
@@ -270,7 +269,7 @@ impl Departures {
             }
         }
         let new = come.keys().cloned().collect();
-        let reported = come.iter().map(|one| self.live(one)).collect();
+        let mut reported: Vec<_> = come.iter().map(|one| self.live(one)).collect();
         self.live.extend(come);
         let (overlay, live) = (&self.overlay, &self.live);
         let has_other = |id: &BackendId| {
@@ -280,7 +279,9 @@ impl Departures {
         let replaced = |id: &BackendId| beside.contains(id) && has_other(id);
         let over = |key: &EndpointKey, one: &Staying| !replaced(&key.backend) || one.is_over(now, key, overlay);
         let gone: Vec<_> = self.staying.extract_if(.., |key, one| over(key, one)).collect();
-        self.report_change(reported, &gone);
+        let stay = self.staying.iter().filter(|(_, one)| one.revision == revision);
+        reported.extend(stay.map(|one| self.stay(now, one)));
+        self.report_change(now, reported, &gone);
         // The generation that is live already lacks them.
         self.leave(now, gone);
         // This does nothing if the shell announced what was coming. A live endpoint must never be closed.
@@ -325,16 +326,19 @@ impl Departures {
         }
     }
 
-    /// Gives the endpoint the share that the overlay leaves it; if it stays, the share of its strategy.
-    fn weigh(&mut self, now: Time, endpoint: &EndpointKey) {
+    /// Gives the endpoint the share that the overlay leaves it; if it stays, the share of its strategy. Returns whether
+    /// that is another one than before.
+    fn weigh(&mut self, now: Time, endpoint: &EndpointKey) -> bool {
         let laid = || self.overlay.weight(endpoint);
         let weight = self.staying.get(endpoint).map_or_else(laid, |one| one.share(now, endpoint, &self.overlay));
         let before = self.weights.get(endpoint).copied().unwrap_or(Weight::FULL);
-        if weight != before && !weight.is_none() {
+        let differs = weight != before && !weight.is_none();
+        if differs {
             self.weights.insert(endpoint.clone(), weight);
             self.effects.push_back(Effect::Weigh { endpoint: endpoint.clone(), weight });
         }
         self.pace(now, endpoint);
+        differs
     }
 
     /// Ends the stays of endpoints that have no share any more, and gives the others theirs.
@@ -343,12 +347,12 @@ impl Departures {
         let over: Vec<_> = self.staying.extract_if(.., |key, one| one.is_over(now, key, overlay)).collect();
         if !over.is_empty() {
             self.unsettled = true;
-            self.report_change(Vec::new(), &over);
+            self.report_change(now, Vec::new(), &over);
             self.leave(now, over);
         }
-        for endpoint in self.staying.keys().cloned().collect::<Vec<_>>() {
-            self.weigh(now, &endpoint);
-        }
+        let mut staying: Vec<_> = self.staying.keys().cloned().collect();
+        staying.retain(|endpoint| self.weigh(now, endpoint));
+        self.report_stays(now, &staying);
     }
 
     /// Cordons removed endpoints. Each got calls until now, which have the whole time.
@@ -377,7 +381,8 @@ impl Departures {
     fn lift(&mut self, now: Time, endpoint: &EndpointKey, drain: &DrainId) {
         let Some(leaving) = self.leaving.get_mut(endpoint) else { return };
         let departure = leaving.departure(drain, endpoint, now);
-        leaving.causes.remove(drain);
+        let lifted = leaving.causes.remove(drain);
+        leaving.inherit(lifted);
         leaving.closing = false;
         if leaving.causes.is_empty() {
             self.leaving.remove(endpoint);
@@ -400,17 +405,13 @@ impl Departures {
 
     fn counted(&mut self, now: Time, endpoint: &EndpointKey, seen: Seen) {
         let Some(leaving) = self.leaving.get_mut(endpoint) else { return };
-        leaving.counted(seen.in_flight, seen.oldest);
-        let removed = leaving.causes.keys().any(DrainId::is_removal);
-        for cause in leaving.causes.values_mut() {
-            let record = cause.record.get_or_insert_with(|| Record::begin(seen.in_flight, seen.evicted));
-            record.observe(seen.in_flight, seen.evicted);
-            // An endpoint that stays in the configuration is only cordoned, so that it can open again: this is its end.
-            if seen.in_flight == 0 && !removed {
-                cause.phase = Phase::Closed;
-            }
+        leaving.observe(seen);
+        let (empty, removed) = (leaving.in_flight == 0, leaving.causes.keys().any(DrainId::is_removal));
+        // An endpoint that stays in the configuration is only cordoned, so that it can open again: this is its end.
+        for cause in leaving.causes.values_mut().filter(|_| empty && !removed) {
+            cause.phase = Phase::Closed;
         }
-        if seen.in_flight == 0 && removed {
+        if empty && removed {
             leaving.closing = true;
             self.effects.push_back(Effect::TryClose { endpoint: endpoint.clone() });
         }

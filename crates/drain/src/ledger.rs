@@ -9,7 +9,8 @@
 //! the disk refuses, only the answer to an operator and [`Directive::Recorded`] have to wait: no other message
 //! promises that the record is on the disk.
 //!
-//! A weight that falls does so here, step by step: each step is durable before routers are told.
+//! A weight that falls does so here, step by step: each step is durable before routers are told. The share of what a
+//! revision removed falls in the routers, which say how far it is.
 //!
 //! A record says how long a drain was given, not when it ends: the clock may have been set between two processes of
 //! the coordinator. With a new process each term, and the time until the next step, begins anew, for the coordinator and
@@ -19,11 +20,12 @@
 mod entry;
 mod falling;
 mod operator;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use model::{DrainPolicy, EndpointKey, NodeId, Revision, Time, WallTime};
+use model::{DrainPolicy, EndpointKey, NodeId, Revision, Time, WallTime, Weight};
 
 use crate::strategy::at_most;
 use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
@@ -31,6 +33,7 @@ use crate::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Ph
 pub use entry::{Entry, Image, RouterId, RouterSummary, Share, State, Summary, Totals};
 pub use falling::Falling;
 pub use operator::{CancelError, StartError, Started, Wanted};
+use removal::Staying;
 
 /// One stream of a router; the shell never uses a number twice.
 pub type Connection = u64;
@@ -112,8 +115,10 @@ struct Router {
     live: Option<BTreeMap<EndpointKey, DrainPolicy>>,
     /// Live ones from which not enough takes over for their share to fall.
     strained: BTreeSet<EndpointKey>,
-    /// Endpoints that left its live generation and whose departure has not been reported yet, with the last revision
-    /// known to have had them.
+    /// Those that a revision removed and that still get calls.
+    stays: BTreeMap<EndpointKey, Staying>,
+    /// Endpoints that left its live generation and whose departure has not been reported yet, with the last revision that
+    /// had them, or else with the one that removed them.
     owed: BTreeMap<EndpointKey, Revision>,
 }
 
@@ -166,10 +171,10 @@ impl Ledger {
     /// When the next [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         let away = self.routers.values().filter_map(|router| router.away).map(|since| since + self.limits.lost_after);
-        let late = self.drains.values().filter(|entry| entry.ended.is_none() && entry.id.is_removal());
-        let late = late.filter(|entry| self.waits_to_begin(entry)).map(|entry| self.time(entry.awaited));
+        let late = self.drains.values().filter(|entry| entry.ended.is_none() && self.may_be_owed(entry));
+        let late = late.map(|entry| self.time(entry.awaited)).filter(|at| *at > self.latest);
         let steps = self.drains.values().filter_map(|entry| Some(self.time(entry.next_step()?)));
-        away.chain(late.filter(|at| *at > self.latest)).chain(steps).min()
+        away.chain(late).chain(steps).min()
     }
 
     /// All drains, the latest first; those that have ended only if `all`.
@@ -245,18 +250,31 @@ impl Ledger {
         come: Vec<LiveEndpoint>,
         gone: Vec<EndpointKey>,
     ) {
+        let wall = self.wall(now);
         let Some(router) = self.routers.get_mut(node) else { return };
         let live = router.live.get_or_insert_default();
-        let left = gone.into_iter().filter(|endpoint| live.remove(endpoint).is_some());
-        router.owed.extend(left.map(|endpoint| (endpoint, router.revision)));
+        let mut removals = BTreeSet::new();
+        for endpoint in gone {
+            if live.remove(&endpoint).is_some() {
+                let stayed = router.stays.remove(&endpoint).map(|one| one.revision);
+                removals.extend(stayed.map(|removed| (endpoint.clone(), removed)));
+                router.owed.insert(endpoint, stayed.unwrap_or(router.revision));
+            }
+        }
         router.strained.retain(|endpoint| live.contains_key(endpoint));
-        for LiveEndpoint { endpoint, policy, strained } in come {
+        for LiveEndpoint { endpoint, policy, strained, stay } in come {
             router.owed.remove(&endpoint);
             router.strained.remove(&endpoint);
             router.strained.extend(strained.then(|| endpoint.clone()));
+            let stayed = router.stays.remove(&endpoint).map(|one| one.revision);
+            let stays = stay.map(|stay| Staying::new(wall, &stay));
+            let revisions = stayed.into_iter().chain(stays.as_ref().map(|one| one.revision));
+            removals.extend(revisions.map(|revision| (endpoint.clone(), revision)));
+            router.stays.extend(stays.map(|one| (endpoint.clone(), one)));
             live.insert(endpoint, policy);
         }
         router.revision = revision;
+        self.follow(now, removals);
         self.look_again(now);
     }
 
@@ -269,7 +287,7 @@ impl Ledger {
         let Some(router) = self.routers.get_mut(node) else { return };
         let (drain, endpoint) = (departure.drain.clone(), departure.endpoint.clone());
         let paid = matches!(&drain, DrainId::Removal { revision, .. }
-            if router.owed.get(&endpoint).is_some_and(|had| had < revision));
+            if router.owed.get(&endpoint).is_some_and(|had| had <= revision));
         if paid {
             router.owed.remove(&endpoint);
         }
@@ -305,6 +323,9 @@ impl Ledger {
     fn lose(&mut self, now: Time, node: &NodeId) {
         let Some(router) = self.routers.remove(node) else { return };
         self.dirty = true;
+        self.note_gone(node, &router);
+        let stays = router.stays.iter().map(|(endpoint, one)| (endpoint.clone(), one.revision));
+        self.follow(now, stays.collect());
         for id in self.drains.keys().cloned().collect::<Vec<_>>() {
             let before = self.drains.get(&id).map(|entry| self.summary(now, entry));
             let Some(entry) = self.drains.get_mut(&id) else { continue };
@@ -377,19 +398,13 @@ impl Ledger {
     /// Whether a router has still to send a report without which the numbers are incomplete.
     fn waits(&self, now: Time, entry: &Entry) -> bool {
         match &entry.id {
-            DrainId::Removal { .. } => entry.awaited > self.wall(now) && self.waits_to_begin(entry),
+            DrainId::Removal { .. } => self.is_owed(entry) || entry.awaited > self.wall(now) && self.may_be_owed(entry),
             DrainId::Admin { .. } => self.routers.iter().any(|(node, router)| {
                 let mut meant = router.live().filter(|endpoint| entry.means(endpoint));
                 let open = |endpoint| !entry.share(node, &router.boot, endpoint).is_some_and(Share::is_over);
                 entry.holds() && (router.live.is_none() || meant.any(open))
             }),
         }
-    }
-
-    /// Whether a router has not reached the revision that removes the endpoint, or has reached it and not counted yet.
-    fn waits_to_begin(&self, entry: &Entry) -> bool {
-        let DrainId::Removal { endpoint, revision } = &entry.id else { return false };
-        self.routers.values().any(|router| router.revision < *revision || router.owed.contains_key(endpoint))
     }
 
     /// All cordons and weights that hold, and the removals that an operator hurried.
@@ -403,7 +418,7 @@ impl Ledger {
                 DrainId::Removal { endpoint, .. } => Some(endpoint.digest),
                 DrainId::Admin { .. } => entry.endpoint,
             },
-            weight: entry.weight,
+            weight: if entry.id.is_removal() { Weight::NONE } else { entry.weight },
             remaining: self.remaining(now, entry),
             disabled: entry.disabled,
             rate: entry.falling.as_ref().map_or(0, |falling| falling.pace.rate.max(1)),
@@ -415,7 +430,7 @@ impl Ledger {
         let open = || entry.shares.iter().filter(|share| !share.is_over());
         let state = match (entry.cancelled, entry.ended) {
             (Some(_), _) => State::Cancelled,
-            (None, _) if !entry.weight.is_none() && entry.falling.is_none() => State::Weighted,
+            (None, _) if entry.holds() && !entry.weight.is_none() && entry.falling.is_none() => State::Weighted,
             (None, Some(_)) => State::Done,
             (None, None) if open().any(|share| share.phase() == Phase::Evicting) => State::Evicting,
             (None, None) => State::Draining,
@@ -429,7 +444,7 @@ impl Ledger {
             endpoint: entry.endpoint,
             weight: entry.weight,
             strategy: entry.strategy,
-            strained: entry.falling.as_ref().is_some_and(|falling| falling.strained),
+            strained: entry.falling.as_ref().is_some_and(|falling| falling.strained) || self.waits_to_fall(entry),
             disabled: entry.disabled,
             actor: entry.actor.clone(),
             state,

@@ -12,4 +12,4 @@ mod sync;
 pub use admission::{Admission, Cordoned, State};
 pub use departures::Departures;
 pub use ledger::Ledger;
-pub use message::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
+pub use message::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase, Stay};

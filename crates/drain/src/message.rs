@@ -59,6 +59,21 @@ pub struct LiveEndpoint {
     pub policy: DrainPolicy,
     /// An operator's drain of it falls, and too few of the endpoints that take over are well for that.
     pub strained: bool,
+    /// A revision removed it, and it still gets calls.
+    pub stay: Option<Stay>,
+}
+
+/// How far a removed endpoint is that still gets calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stay {
+    /// The one that removed it.
+    pub revision: Revision,
+    /// What is left of its share.
+    pub weight: Weight,
+    /// Until the last of its calls is ended, as it goes.
+    pub remaining: Duration,
+    /// Too few of the endpoints that take over are well for its share to fall.
+    pub strained: bool,
 }
 
 /// Always finished + evicted + in flight = total.

@@ -99,6 +99,14 @@ impl Course {
         }
     }
 
+    /// How long it takes until the last of its calls is ended, as it goes.
+    pub(crate) fn remaining(&self, now: Time) -> Duration {
+        let fallen = self.falls().filter(|_| !self.strained);
+        let fallen = fallen.map(|pace| self.begun + fall(pace, Weight::FULL));
+        let until = fallen.map_or(self.until, |fallen| fallen.min(self.until));
+        until.since(now).saturating_add(term(&self.policy))
+    }
+
     /// How many sessions may move away per second while the endpoint keeps a share.
     pub(crate) fn rate(&self) -> Option<u32> {
         self.falls().filter(|_| !self.strained).map(|pace| pace.rate)

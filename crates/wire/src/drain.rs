@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drain::ledger::{RouterSummary, Summary, Wanted};
-use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
+use drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase, Stay};
 use model::{BackendId, DrainOverlay, DrainPolicy, DrainStrategy, Revision, WallTime, Weight, canonical_json};
 
 use crate::pb::drain::v1 as pb;
@@ -71,6 +71,12 @@ fn live_endpoint_to_pb(live: &LiveEndpoint) -> pb::LiveEndpoint {
         timeout: Some(duration_to_pb(live.policy.timeout)),
         policy: canonical_json(&live.policy),
         strained: live.strained,
+        stay: live.stay.as_ref().map(|stay| pb::Stay {
+            revision: stay.revision.0,
+            weight_permille: stay.weight.permille().into(),
+            remaining: Some(duration_to_pb(stay.remaining)),
+            strained: stay.strained,
+        }),
     }
 }
 
@@ -104,7 +110,17 @@ fn live_endpoint(live: pb::LiveEndpoint) -> Result<LiveEndpoint, Invalid> {
     // A router of another release may say nothing else of its policy, or more than is known here.
     let policy =
         serde_json::from_slice(&live.policy).unwrap_or_else(|_| DrainPolicy { timeout, ..DrainPolicy::default() });
-    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, policy, strained: live.strained })
+    let stay = live.stay.map(stay).transpose()?;
+    Ok(LiveEndpoint { endpoint: endpoint_key(live.endpoint)?, policy, strained: live.strained, stay })
+}
+
+fn stay(stay: pb::Stay) -> Result<Stay, Invalid> {
+    Ok(Stay {
+        revision: Revision(stay.revision),
+        weight: weight(stay.weight_permille)?,
+        remaining: duration("stay.remaining", stay.remaining)?,
+        strained: stay.strained,
+    })
 }
 
 fn overlay_entry(entry: pb::OverlayEntry) -> Result<OverlayEntry, Invalid> {
@@ -229,6 +245,7 @@ fn router_share_to_pb(router: &RouterSummary) -> pb::RouterShare {
     pb::RouterShare {
         node: router.node.to_string(),
         phase: phase_to_pb(router.phase),
+        gone: router.gone,
         total: totals.total,
         in_flight: totals.in_flight,
         finished: totals.finished,

@@ -172,9 +172,11 @@ fn health_survives() {
 
 #[test]
 fn drains_survive() {
-    use ::drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase};
+    use ::drain::{Count, Departure, Directive, DrainId, LiveEndpoint, OverlayEntry, Phase, Stay};
     let policy = DrainPolicy { timeout: Duration::from_secs(10), ..DrainPolicy::default() };
-    let endpoints = vec![LiveEndpoint { endpoint: key(), policy, strained: true }];
+    let (weight, remaining) = (Weight::of(250).unwrap(), Duration::from_secs(4));
+    let stay = Stay { revision: Revision(2), weight, remaining, strained: true };
+    let endpoints = vec![LiveEndpoint { endpoint: key(), policy, strained: true, stay: Some(stay) }];
     let live = Count::Live { revision: Revision(3), endpoints: endpoints.clone() };
     let spelled = drain::count_to_pb(&live);
     assert_eq!(drain::count(Some(spelled.clone())), Ok(live.clone()));

@@ -89,8 +89,42 @@ fn step_by_step_sessions_move_to_what_takes_over_and_a_cancelled_drain_gives_the
     assert_eq!(homes.len(), 1, "all are with what took over: {homes:?}");
     assert!(clients.iter().any(|(_, home)| *home != homes[0]), "some had to move");
     let stats = gateway.cli(&["stats", "--drains", "--output", "json"])?.json()?;
-    assert_eq!((&stats["drains"]["count"], &stats["drains"]["evicted"]), (&json!(1), &json!(0)), "{stats}");
+    let counted = ["count", "cancelled", "evicted"].map(|key| &stats["drains"][key]);
+    assert_eq!(counted, [&json!(2), &json!(1), &json!(0)], "{stats}");
+    let drains = gateway.cli(&["drains", "--all"])?.expect(0)?.stdout;
+    assert!(drains.contains("cancelled at "), "{drains}");
     assert!(stats["drains"]["p50_ms"].as_u64().is_some_and(|millis| millis >= 4000), "{stats}");
+    gateway.process.stop()?;
+    Ok(())
+}
+
+#[test]
+fn what_a_change_replaces_step_by_step_is_shown_while_its_share_falls() -> Result<(), Fault> {
+    let scratch = Scratch::new("replaced")?;
+    let [one, other] = ["one", "other"].map(|name| DemoServer::start(name, &scratch, &[]));
+    let (one, other) = (one?, other?);
+    let progressive = json!({ "weight_reduction": 20, "interval_seconds": 1 });
+    let drain = json!({ "strategy": "progressive", "progressive": progressive });
+    let document = Document::default().key("drain", drain);
+    let at = |url: &str| document.clone().with(Server::http("demo", url)).yaml();
+    let file = ConfigFile::create(scratch.file("only1mcp.yaml"), &at(&one.url()))?;
+    let mut gateway = Gateway::up(&scratch, file.path())?;
+    file.replace(&at(&other.url()))?;
+    let shown = || gateway.cli(&["drains", "--all", "--output", "json"]).and_then(|drains| drains.json());
+    let mut shares = Vec::new();
+    wait::until_true("the end of the drain", SOON, || {
+        let Ok(drains) = shown() else { return false };
+        let drain = &drains[0];
+        if drain["state"] == "draining" && drain["weight_permille"] != 0 {
+            assert!(drain["cause"] == "removal" && drain["eta_ms"].is_u64(), "{drain}");
+            shares.extend(drain["weight_permille"].as_u64());
+        }
+        drain["state"] == "done"
+    })?;
+    assert!(shares.is_sorted_by(|one, next| one >= next), "a share only falls: {shares:?}");
+    shares.dedup();
+    assert!(shares.len() > 1, "it was shown at more than one step: {shares:?}");
+    assert_eq!(shown()?.as_array().map(Vec::len), Some(1));
     gateway.process.stop()?;
     Ok(())
 }

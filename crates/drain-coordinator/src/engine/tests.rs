@@ -86,7 +86,8 @@ async fn each_drain_has_one_span_which_ends_with_it() {
     let mut engine = Engine::new(ledger, record, broadcast::Sender::new(16), &scope);
     let hello = Count::Hello { node: NodeId::new("r1").unwrap(), boot: "x".into() };
     say(&mut engine, hello).await;
-    let endpoints = vec![LiveEndpoint { endpoint: key("a"), policy: DrainPolicy::default(), strained: false }];
+    let endpoints =
+        vec![LiveEndpoint { endpoint: key("a"), policy: DrainPolicy::default(), strained: false, stay: None }];
     say(&mut engine, Count::Live { revision: Revision(1), endpoints }).await;
 
     for ended_by in [Phase::Closed, Phase::Reopened] {

@@ -3,6 +3,7 @@
 use model::{EndpointKey, Time};
 
 use super::{Departures, Effect};
+use crate::OverlayEntry;
 use crate::strategy::Pace;
 
 /// An endpoint whose share falls: removed, or drained by an operator.
@@ -32,6 +33,11 @@ impl Departures {
         removed.chain(drained)
     }
 
+    /// Whether by that overlay the share of an endpoint falls by a step.
+    pub fn falls_by(&self, entries: &[OverlayEntry]) -> bool {
+        self.overlay.falls_by(entries)
+    }
+
     /// Whether operators keep the endpoint from all calls.
     pub fn is_kept_out(&self, endpoint: &EndpointKey) -> bool {
         self.overlay.weight(endpoint).is_none()
@@ -40,6 +46,7 @@ impl Departures {
     pub(super) fn strain(&mut self, now: Time, endpoint: &EndpointKey, strained: bool) {
         if let Some(one) = self.staying.get_mut(endpoint) {
             one.course.strain(now, strained);
+            self.report_stays(now, std::slice::from_ref(endpoint));
         } else if strained && self.live.contains_key(endpoint) {
             self.strained.insert(endpoint.clone());
             self.tell_strain(now, endpoint);
@@ -59,7 +66,7 @@ impl Departures {
     /// The coordinator takes the steps of an operator's drain.
     fn tell_strain(&mut self, now: Time, endpoint: &EndpointKey) {
         let said = self.live.get_key_value(endpoint).map(|one| self.live(one));
-        self.report_change(said.into_iter().collect(), &[]);
+        self.report_change(now, said.into_iter().collect(), &[]);
         self.pace(now, endpoint);
     }
 

@@ -67,6 +67,15 @@ impl Overlay {
         falling.filter_map(|entry| Some((&entry.backend, entry.endpoint?)))
     }
 
+    /// Whether an entry that takes its place takes more of a share that falls step by step.
+    pub(super) fn falls_by(&self, entries: &[OverlayEntry]) -> bool {
+        entries.iter().any(|entry| {
+            let before = self.0.get(&entry.drain).map(|laid| &laid.entry);
+            let falls = entry.rate > 0 || before.is_some_and(|before| before.rate > 0);
+            falls && entry.weight < before.map_or(Weight::FULL, |before| before.weight)
+        })
+    }
+
     /// How many of the endpoint's sessions may move away per second, where what lies on it falls and is not nothing.
     pub(super) fn rate(&self, endpoint: &EndpointKey) -> Option<u32> {
         let lying = self.0.values().map(|laid| &laid.entry).filter(|entry| entry.rate > 0 && entry.means(endpoint));

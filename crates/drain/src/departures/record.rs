@@ -16,6 +16,11 @@ impl Record {
         Self { total: in_flight, in_flight, evicted: 0, evicted_before: evicted_ever }
     }
 
+    /// The exchanges that are in flight still, for another departure of the same endpoint.
+    pub(super) fn rest(&self) -> Self {
+        Self::begin(self.in_flight, self.evicted_before + self.evicted)
+    }
+
     /// Takes the present counters. Neither way out ever shrinks: an exchange that is counted as evicted and has not
     /// left yet is still in flight here, and does not push out one that had finished.
     pub(super) fn observe(&mut self, in_flight: u64, evicted_ever: u64) {

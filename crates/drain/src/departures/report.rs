@@ -3,31 +3,52 @@
 use model::{DrainPolicy, EndpointKey, Time};
 
 use super::{Departures, Effect, Staying};
-use crate::{Count, LiveEndpoint};
+use crate::{Count, LiveEndpoint, Stay};
 
 impl Departures {
     /// An endpoint of the live generation, as it is told.
     pub(super) fn live(&self, (endpoint, policy): (&EndpointKey, &DrainPolicy)) -> LiveEndpoint {
         let strained = self.strained.contains(endpoint);
-        LiveEndpoint { endpoint: endpoint.clone(), policy: policy.clone(), strained }
+        LiveEndpoint { endpoint: endpoint.clone(), policy: policy.clone(), strained, stay: None }
     }
 
-    pub(super) fn report_live(&mut self) {
+    /// A removed endpoint that still gets calls, as it is told.
+    pub(super) fn stay(&self, now: Time, (endpoint, one): (&EndpointKey, &Staying)) -> LiveEndpoint {
+        let stay = Stay {
+            revision: one.revision,
+            weight: one.share(now, endpoint, &self.overlay),
+            remaining: one.course.remaining(now),
+            strained: one.course.is_strained(),
+        };
+        let policy = one.course.policy.clone();
+        LiveEndpoint { endpoint: endpoint.clone(), policy, strained: false, stay: Some(stay) }
+    }
+
+    pub(super) fn report_live(&mut self, now: Time) {
         if self.attached {
-            let staying = self.staying.iter().map(|(endpoint, staying)| (endpoint, &staying.course.policy));
-            let endpoints = self.live.iter().chain(staying).map(|one| self.live(one)).collect();
+            let staying = self.staying.iter().map(|one| self.stay(now, one));
+            let endpoints = self.live.iter().map(|one| self.live(one)).chain(staying).collect();
             self.effects.push_back(Effect::Report(Count::Live { revision: self.revision, endpoints }));
         }
     }
 
     /// Reports what differs from the report before.
-    pub(super) fn report_change(&mut self, come: Vec<LiveEndpoint>, gone: &[(EndpointKey, Staying)]) {
+    pub(super) fn report_change(&mut self, now: Time, come: Vec<LiveEndpoint>, gone: &[(EndpointKey, Staying)]) {
         if !self.takes_changes {
-            return self.report_live();
+            return self.report_live(now);
         }
         if self.attached {
             let gone = gone.iter().map(|(endpoint, _)| endpoint.clone()).collect();
             self.effects.push_back(Effect::Report(Count::Change { revision: self.revision, come, gone }));
+        }
+    }
+
+    /// Reports how far these are. A coordinator that takes no changes is of a release that does not show it.
+    pub(super) fn report_stays(&mut self, now: Time, endpoints: &[EndpointKey]) {
+        let of_it = endpoints.iter().filter_map(|endpoint| self.staying.get_key_value(endpoint));
+        let come: Vec<_> = of_it.map(|one| self.stay(now, one)).collect();
+        if self.takes_changes && !come.is_empty() {
+            self.report_change(now, come, &[]);
         }
     }
 

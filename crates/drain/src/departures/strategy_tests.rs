@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use model::{DrainPolicy, DrainStrategy, ProgressivePolicy};
+use model::{DrainPolicy, DrainStrategy, ProgressivePolicy, Revision, Time};
 
 use super::tests::{Router, TIMEOUT, key, laid};
-use super::{Event, Phase};
-use crate::{Directive, OverlayEntry};
+use super::{Departures, Effect, Event, Phase};
+use crate::{Count, Directive, OverlayEntry};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -149,4 +149,37 @@ fn what_strains_an_operators_drain_is_told_and_keeps_its_sessions() {
     router.say(Event::Said(Directive::Overlay { entries: Vec::new() }));
     let found: Vec<_> = falling(&router);
     assert!(router.strained.is_empty() && found.is_empty(), "nothing falls any more");
+}
+
+#[test]
+fn how_far_a_removed_endpoint_is_that_gets_calls_is_told_at_each_step() {
+    let (mut core, mut now) = (Departures::new(), Time::ZERO);
+    let mut said = |now: Time, event: Event| {
+        core.handle(now, event);
+        let told = std::iter::from_fn(|| core.poll_effect()).filter_map(|effect| {
+            let Effect::Report(Count::Live { endpoints, .. } | Count::Change { come: endpoints, .. }) = effect else {
+                return None;
+            };
+            Some(endpoints.into_iter().filter_map(|one| one.stay))
+        });
+        let told = told.flatten().map(|stay| (stay.revision.0, stay.weight.permille(), stay.remaining, stay.strained));
+        told.collect::<Vec<_>>()
+    };
+    let swap = |revision, come: &str, gone: &[&str]| Event::Live {
+        revision: Revision(revision),
+        come: [(key(come), by(DrainStrategy::Progressive))].into(),
+        gone: gone.iter().map(|name| key(name)).collect(),
+        beside: [key("a").backend].into(),
+    };
+    said(now, Event::Attached);
+    said(now, Event::TakesChanges);
+    assert_eq!(said(now, swap(1, "a", &[])), []);
+    assert_eq!(said(now, swap(2, "a.2", &["a"])), [(2, 1000, SECOND * 4 + TIMEOUT, false)]);
+    now = now + SECOND;
+    assert_eq!(said(now, Event::Tick), [(2, 750, SECOND * 3 + TIMEOUT, false)]);
+    let strained = said(now, Event::Strained { endpoint: key("a"), strained: true });
+    let waits = (2, 1000, SECOND * 3 + TIMEOUT * 2, true);
+    assert_eq!(strained.last(), Some(&waits));
+    assert_eq!(said(now, Event::Detached), []);
+    assert_eq!(said(now, Event::Attached), [waits], "to another coordinator too");
 }

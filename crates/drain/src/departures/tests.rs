@@ -340,7 +340,30 @@ fn the_earliest_deadline_of_any_cause_holds_and_never_moves_away() {
     router.leave("a", true);
     let ends: Vec<_> = router.reports.iter().filter(|report| report.phase == Phase::Closed).collect();
     assert_eq!(ends.len(), 2, "each cause has its end");
-    assert!(ends.iter().all(|end| (end.total, end.evicted) == (1, 1)));
+    let counts: BTreeSet<_> = ends.iter().map(|end| (end.drain.is_removal(), end.total, end.evicted)).collect();
+    assert_eq!(counts, BTreeSet::from([(false, 1, 1), (true, 0, 0)]), "it was cordoned by the operator");
+}
+
+#[test]
+fn an_exchange_is_counted_in_one_drain_and_in_another_one_once_that_is_lifted() {
+    let mut router = Router::with(&["a"]);
+    assert!(router.enter("a") && router.enter("a") && router.enter("a"));
+    router.overlay(&[(1, "a", TIMEOUT), (2, "a", TIMEOUT)]);
+    let last = |router: &Router, number: u64| {
+        let of_it = |one: &&Departure| one.drain == laid(number, "a", 0).drain;
+        let one = router.reports.iter().rev().find(of_it).expect("it was reported");
+        (one.phase, one.total, one.in_flight, one.finished, one.evicted)
+    };
+    router.leave("a", false);
+    router.pass(ROUND);
+    assert_eq!((last(&router, 1).1, last(&router, 2).1), (3, 0));
+    router.overlay(&[(2, "a", TIMEOUT)]);
+    router.pass(ROUND);
+    assert_eq!(last(&router, 1), (Phase::Reopened, 1, 0, 1, 0));
+    assert_eq!(last(&router, 2), (Phase::Cordoned, 2, 2, 0, 0));
+    router.leave("a", true);
+    router.leave("a", false);
+    assert_eq!(last(&router, 2), (Phase::Closed, 2, 0, 1, 1));
 }
 
 #[test]
@@ -361,7 +384,7 @@ fn a_removal_can_be_hurried_and_a_stale_hurry_hurts_nobody() {
 #[test]
 fn an_exchange_counted_as_evicted_before_it_left_pushes_no_finished_one_out() {
     let check = |observations: &[(u64, u64)], expected: (u64, u64)| {
-        let mut record = super::Record::begin(3, 10);
+        let mut record = super::record::Record::begin(3, 10);
         let mut finished = 0;
         for (in_flight, evicted) in observations {
             record.observe(*in_flight, *evicted);
@@ -405,12 +428,12 @@ fn a_removed_endpoint_with_a_weight_stays_while_another_can_take_over() {
 
     router.weigh(&[("a", 0)]);
     assert!(router.core.take_unsettled() && router.staying().is_empty() && !router.enter("a"));
-    // Its calls count for the removal, and for the operator who drained it.
+    // Its calls count once, for the removal.
     let removal = DrainId::Removal { endpoint: key("a"), revision: Revision(2) };
     let counted =
         |is: fn(&DrainId) -> bool| router.reports.iter().rfind(|report| is(&report.drain) && report.in_flight == 1);
     assert_eq!(counted(DrainId::is_removal).map(|report| &report.drain), Some(&removal));
-    assert!(counted(|drain| !drain.is_removal()).is_some());
+    assert!(counted(|drain| !drain.is_removal()).is_none());
     router.leave("a", false);
     assert!(!router.words.contains_key(&key("a")));
 }
@@ -476,7 +499,7 @@ fn a_coordinator_that_takes_changes_is_told_what_differs() {
         told.collect::<Vec<_>>()
     };
     let endpoints = |names: &[&str]| {
-        let live = |name: &&str| LiveEndpoint { endpoint: key(name), policy: policy(), strained: false };
+        let live = |name: &&str| LiveEndpoint { endpoint: key(name), policy: policy(), strained: false, stay: None };
         names.iter().map(live).collect::<Vec<_>>()
     };
     let swap = |revision, come: &[&str], gone: &[&str]| Event::Live {

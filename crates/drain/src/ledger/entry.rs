@@ -55,7 +55,7 @@ pub struct Entry {
     /// Absent in records that are older than this field.
     #[serde(default)]
     pub terms: Option<Terms>,
-    /// The time until which routers that have not begun yet are waited for; hurrying leaves it as it was.
+    /// The time until which routers that are behind are waited for; hurrying leaves it as it was.
     pub awaited: WallTime,
     /// An operator shortened a removal: the routers are told the deadline.
     pub hurried: bool,
@@ -138,6 +138,8 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterSummary {
     pub node: NodeId,
+    /// It ended, or was given up, before it said all that it had to.
+    pub gone: bool,
     /// The earliest phase of the router's endpoints.
     pub phase: Phase,
     pub totals: Totals,
@@ -198,7 +200,9 @@ impl Entry {
         let falling = self.falling.map(|falling| falling.begun_anew(wall, terms.last));
         let cordon = wall.after(falling.as_ref().map_or(Duration::ZERO, |falling| falling.lasts(self.weight)));
         let (deadline, awaited) = (cordon.after(terms.last), cordon.after(terms.first));
-        Self { deadline, awaited, falling, terms: Some(terms), ..self }
+        // Routers say anew how far a removal is.
+        let weight = if self.id.is_removal() { Weight::NONE } else { self.weight };
+        Self { deadline, awaited, weight, falling, terms: Some(terms), ..self }
     }
 
     /// Cordons what had a weight until now: its exchanges have that much time.
@@ -292,6 +296,14 @@ impl Entry {
         open
     }
 
+    /// Notes that a process is gone that had the endpoint and never said what was in flight there.
+    pub(super) fn never_counted(&mut self, node: &NodeId, boot: &str, endpoint: EndpointKey) {
+        let (drain, phase, remaining) = (self.id.clone(), Phase::Cordoned, Duration::ZERO);
+        let (total, in_flight, finished, evicted, oldest) = (0, 0, 0, 0, None);
+        let departure = Departure { drain, endpoint, total, in_flight, finished, evicted, phase, remaining, oldest };
+        self.shares.push(Share { node: node.clone(), boot: boot.into(), departure, gone: true });
+    }
+
     pub(super) fn totals(&self) -> Totals {
         let totals = self.shares.iter().fold(Totals::default(), |sum, share| sum + share.totals());
         assert_eq!(totals.finished + totals.evicted + totals.lost + totals.in_flight, totals.total, "of {}", self.id);
@@ -299,14 +311,16 @@ impl Entry {
     }
 
     pub(super) fn routers(&self) -> Vec<RouterSummary> {
-        let mut routers: BTreeMap<&NodeId, (Phase, Totals)> = BTreeMap::new();
+        let mut routers: BTreeMap<&NodeId, RouterSummary> = BTreeMap::new();
         for share in &self.shares {
-            let (phase, totals) = routers.entry(&share.node).or_insert_with(|| (Phase::Reopened, Totals::default()));
-            *phase = share.phase().min(*phase);
-            *totals = *totals + share.totals();
+            let (node, phase, totals) = (share.node.clone(), Phase::Reopened, Totals::default());
+            let new = || RouterSummary { node, gone: true, phase, totals };
+            let router = routers.entry(&share.node).or_insert_with(new);
+            router.gone &= share.gone;
+            router.phase = share.phase().min(router.phase);
+            router.totals = router.totals + share.totals();
         }
-        let summary = |(node, (phase, totals)): (&NodeId, _)| RouterSummary { node: node.clone(), phase, totals };
-        routers.into_iter().map(summary).collect()
+        routers.into_values().collect()
     }
 }
 

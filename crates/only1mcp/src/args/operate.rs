@@ -332,8 +332,8 @@ pub(crate) struct StatsArgs {
 const STATS_EXAMPLES: &str = "\
 Of the last 100 drains that are over: how many each server had, the time from beginning to end \
 (median, 99th percentile, standard deviation), and what became of the calls that ran. Drains that \
-were cancelled do not count. The history of drain-coordinator (--history) is the limit of what it \
-knows.
+were cancelled are counted, and do not enter the times. The history of drain-coordinator \
+(--history) is the limit of what it knows.
 
 Examples:
   only1mcp stats --drains

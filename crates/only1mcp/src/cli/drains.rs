@@ -351,6 +351,7 @@ fn state(drain: &Drain) -> String {
         "weighted" => render::weight(drain.weight_permille),
         "done" if drain.disabled => "disabled".to_owned(),
         "draining" if drain.strained => "waiting".to_owned(),
+        "cancelled" if drain.weight_permille > 0 => format!("cancelled at {}", render::weight(drain.weight_permille)),
         "draining" if drain.weight_permille > 0 => format!("draining, {}", render::weight(drain.weight_permille)),
         state => state.to_owned(),
     };
@@ -411,6 +412,7 @@ fn share_json(share: &RouterShare) -> Value {
     json!({
         "node": share.node,
         "phase": phase,
+        "gone": share.gone,
         "total": share.total,
         "in_flight": share.in_flight,
         "finished": share.finished,

@@ -22,8 +22,9 @@ pub(crate) async fn run(args: &StatsArgs) -> Result<Output, Failure> {
 /// Of some drains.
 #[derive(Debug, Default)]
 struct Stats {
-    /// In milliseconds, in order.
+    /// In milliseconds, in order: of those that were not cancelled.
     took: Vec<u64>,
+    cancelled: usize,
     finished: u64,
     evicted: u64,
     lost: u64,
@@ -35,7 +36,11 @@ impl Stats {
     fn of<'a>(drains: impl Iterator<Item = &'a Drain>) -> Self {
         let mut stats = Self::default();
         for drain in drains {
-            stats.took.push(drain.ended_unix_ms.saturating_sub(drain.started_unix_ms));
+            if is_cancelled(drain) {
+                stats.cancelled += 1;
+            } else {
+                stats.took.push(drain.ended_unix_ms.saturating_sub(drain.started_unix_ms));
+            }
             stats.finished += drain.finished;
             stats.evicted += drain.evicted;
             stats.lost += drain.lost;
@@ -45,7 +50,11 @@ impl Stats {
         stats
     }
 
-    /// The least time that so many percent of the drains needed at most; there is at least one.
+    fn count(&self) -> usize {
+        self.took.len() + self.cancelled
+    }
+
+    /// The least time that so many percent of the drains needed at most; none where all were cancelled.
     fn percentile(&self, percent: usize) -> u64 {
         let rank = (self.took.len() * percent).div_ceil(100).max(1);
         self.took.get(rank - 1).copied().unwrap_or_default()
@@ -59,11 +68,13 @@ impl Stats {
         u64::try_from(Duration::from_secs_f64(variance.sqrt() / 1000.0).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn row(&self, name: &str) -> [String; 8] {
-        let time = |millis| render::duration(Duration::from_millis(millis));
+    fn row(&self, name: &str) -> [String; 9] {
+        let none = self.took.is_empty();
+        let time = |millis| if none { "-".to_owned() } else { render::duration(Duration::from_millis(millis)) };
         [
             name.to_owned(),
-            self.took.len().to_string(),
+            self.count().to_string(),
+            self.cancelled.to_string(),
             time(self.percentile(50)),
             time(self.percentile(99)),
             time(self.sigma()),
@@ -75,7 +86,8 @@ impl Stats {
 
     fn as_json(&self) -> Value {
         json!({
-            "count": self.took.len(),
+            "count": self.count(),
+            "cancelled": self.cancelled,
             "p50_ms": self.percentile(50),
             "p99_ms": self.percentile(99),
             "sigma_ms": self.sigma(),
@@ -87,8 +99,10 @@ impl Stats {
 }
 
 pub(super) fn show(drains: &[Drain]) -> Output {
-    let mut over: Vec<&Drain> =
-        drains.iter().filter(|drain| drain.state == "done" && drain.ended_unix_ms > 0).collect();
+    let mut over: Vec<&Drain> = drains
+        .iter()
+        .filter(|drain| (drain.state == "done" || is_cancelled(drain)) && drain.ended_unix_ms > 0)
+        .collect();
     over.sort_by_key(|drain| std::cmp::Reverse(drain.ended_unix_ms));
     over.truncate(LAST);
     let mut by_server: BTreeMap<&str, Vec<&Drain>> = BTreeMap::new();
@@ -104,7 +118,7 @@ pub(super) fn show(drains: &[Drain]) -> Output {
         return Output::done(Lines::of("no drain is over yet"), json!({ "drains": json }));
     }
     let rows: Vec<_> = servers.iter().map(|(server, stats)| stats.row(server)).chain([all.row("all")]).collect();
-    let heads = ["SERVER", "DRAINS", "P50", "P99", "SIGMA", "FINISHED", "EVICTED", "LOST"];
+    let heads = ["SERVER", "DRAINS", "CANCELLED", "P50", "P99", "SIGMA", "FINISHED", "EVICTED", "LOST"];
     let mut text = render::table(heads, &rows);
     for (server, stats) in servers.iter().filter(|(_, stats)| stats.overran > 0) {
         text.line(format_args!(
@@ -113,6 +127,10 @@ pub(super) fn show(drains: &[Drain]) -> Output {
         ));
     }
     Output::done(text, json!({ "drains": json }))
+}
+
+fn is_cancelled(drain: &Drain) -> bool {
+    drain.state == "cancelled"
 }
 
 fn with_server(server: &str, stats: &Stats) -> Value {
@@ -134,14 +152,25 @@ mod tests {
     #[test]
     fn the_last_hundred_that_are_over_count() {
         let mut drains: Vec<_> = (1..=150).map(|millis| drain("files", millis, 0)).collect();
-        drains.push(Drain { state: "cancelled".into(), ..drain("files", 9_000, 0) });
         drains.push(Drain { state: "draining".into(), ended_unix_ms: 0, ..drain("files", 9_000, 0) });
         let shown = show(&drains).json;
-        let times = json!({ "count": 100, "p50_ms": 100, "p99_ms": 149, "sigma_ms": 28 });
+        let times = json!({ "count": 100, "cancelled": 0, "p50_ms": 100, "p99_ms": 149, "sigma_ms": 28 });
         let calls = json!({ "finished": 200, "evicted": 0, "lost": 0 });
         for (key, value) in [times, calls].iter().flat_map(|part| part.as_object().unwrap()) {
             assert_eq!(shown["drains"][key], *value, "{key}");
         }
+    }
+
+    #[test]
+    fn a_cancelled_drain_is_one_of_them_and_says_nothing_about_their_times() {
+        let cancelled = Drain { state: "cancelled".into(), ..drain("files", 9_000, 1) };
+        let shown = show(&[drain("files", 40, 0), cancelled.clone()]).json;
+        let expected = json!({ "count": 2, "cancelled": 1, "p50_ms": 40, "p99_ms": 40, "finished": 4, "evicted": 1 });
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(shown["drains"][key], *value, "{key}");
+        }
+        let alone = show(&[cancelled]);
+        assert!(alone.text.as_str().contains("files   1       1          -    -    -"), "{}", alone.text.as_str());
     }
 
     #[test]
