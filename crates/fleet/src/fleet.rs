@@ -4,16 +4,18 @@
 //! others. What one wants of another goes through here, in the one order that is right: a swap opens what comes back,
 //! then publishes, then cordons what leaves, and only then is it acknowledged.
 
+mod copy;
 mod successors;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use drain::departures::{self, Departures, Seen};
 use drain::{Departure, OverlayEntry};
 use model::{
-    AttemptId, BackendId, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Time, Transport, Verdict,
+    AttemptId, BackendId, Digest, DrainPolicy, EndpointKey, ReplaceMode, Revision, Snapshot, Standing, Time, Transport,
+    Verdict,
 };
 use rollout::follower::{self, Follower, Identity, Saved};
 use rollout::{Content, Directive, Findings, Refusal, Report, Sender};
@@ -24,6 +26,8 @@ use crate::plan::Layout;
 use crate::reason::Reason;
 use crate::roster::{self, Act, Roster, Serial};
 use crate::turn::{self, Before, Turn};
+pub use copy::DiskCopy;
+use copy::Step;
 
 /// What a fleet hears.
 #[derive(Debug)]
@@ -46,6 +50,10 @@ pub enum Event {
     CoordinatorTakesChanges,
     CoordinatorDetached,
     CoordinatorSaid(drain::Directive),
+    /// A copy that was taken with that overlay is on disk.
+    Copied {
+        overlay: Vec<OverlayEntry>,
+    },
     /// A bring-up that was asked for has ended.
     BroughtUp {
         serial: Serial,
@@ -76,6 +84,11 @@ pub enum Event {
     /// A call waits for the endpoint, which is down.
     Wanted {
         serial: Serial,
+    },
+    /// What calls that failed there leave of the endpoint's share, beside the others of its server.
+    Stands {
+        endpoint: EndpointKey,
+        standing: Standing,
     },
     /// An operator wants the endpoint's process ended and another one started.
     Restart {
@@ -133,16 +146,6 @@ pub enum Effect {
     Depart(departures::Effect),
 }
 
-/// What a router keeps on disk, for a start without config-manager.
-#[derive(Debug, Clone)]
-pub struct DiskCopy {
-    pub saved: Saved,
-    /// What each endpoint offered.
-    pub known: BTreeMap<EndpointKey, Offered>,
-    /// What operators have laid over the endpoints.
-    pub overlay: Vec<OverlayEntry>,
-}
-
 /// An attempt whose references are being looked up.
 #[derive(Debug)]
 struct Resolving {
@@ -163,6 +166,10 @@ pub struct Fleet {
     served: Option<Arc<Layout>>,
     /// Endpoints that are leaving, empty, and kept open because an attempt wants them.
     held_open: BTreeSet<EndpointKey>,
+    /// What the coordinator said last, until it is on disk.
+    step: Option<Step>,
+    /// Those that are ejected or on trial: calls fail there.
+    ejected: BTreeSet<EndpointKey>,
     /// What is live, once it is acknowledged.
     saved: Option<Saved>,
     /// The copy on disk is out of date.
@@ -198,6 +205,8 @@ impl Fleet {
             resolving: None,
             served: None,
             held_open: BTreeSet::new(),
+            step: None,
+            ejected: BTreeSet::new(),
             saved,
             unsaved: false,
             now,
@@ -226,11 +235,8 @@ impl Fleet {
             Event::CoordinatorAttached => self.departures.handle(now, departures::Event::Attached),
             Event::CoordinatorTakesChanges => self.departures.handle(now, departures::Event::TakesChanges),
             Event::CoordinatorDetached => self.departures.handle(now, departures::Event::Detached),
-            Event::CoordinatorSaid(directive) => {
-                self.unsaved |= matches!(directive, drain::Directive::Overlay { .. }) && self.saved.is_some();
-                self.departures.handle(now, departures::Event::Said(directive));
-                self.switch(now);
-            }
+            Event::CoordinatorSaid(directive) => self.coordinator_said(directive),
+            Event::Copied { overlay } => self.copied(&overlay),
             Event::BroughtUp { serial, result } => {
                 self.roster.handle(now, roster::Event::BroughtUp { serial, result });
             }
@@ -244,6 +250,7 @@ impl Fleet {
                 }
             }
             Event::Wanted { serial } => self.roster.handle(now, roster::Event::Wanted { serial }),
+            Event::Stands { endpoint, standing } => self.stands(endpoint, standing),
             Event::Restart { serial } => self.roster.handle(now, roster::Event::Restart { serial }),
             Event::Ended { serial } => self.roster.handle(now, roster::Event::Ended { serial }),
             Event::PredecessorEnded => self.roster.handle(now, roster::Event::PredecessorEnded),
@@ -260,6 +267,7 @@ impl Fleet {
             Event::Tick => {
                 self.follower.handle(now, follower::Event::Woke);
                 self.roster.tick(now);
+                self.pass_step();
                 self.departures.handle(now, departures::Event::Tick);
             }
         }
@@ -295,7 +303,7 @@ impl Fleet {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let dues = [self.follower.next_deadline(), self.roster.next_deadline(), self.departures.next_deadline()];
-        dues.into_iter().flatten().min()
+        dues.into_iter().flatten().chain(self.step_due()).min()
     }
 
     #[must_use]
@@ -345,14 +353,6 @@ impl Fleet {
     ) -> Option<Turn<E>> {
         let staying: Vec<_> = self.departures.staying().collect();
         turn::make(&self.roster, &staying, by_file, before, endpoint)
-    }
-
-    /// The copy to write to disk, if it differs from the one taken last.
-    pub fn take_copy(&mut self, now: Time) -> Option<DiskCopy> {
-        let saved = self.saved.as_ref().filter(|saved| self.unsaved && saved.revision == self.roster.revision())?;
-        let saved = saved.clone();
-        self.unsaved = false;
-        Some(DiskCopy { saved, known: self.roster.known().clone(), overlay: self.overlay(now) })
     }
 
     fn pass_followers(&mut self, effect: follower::Effect) {

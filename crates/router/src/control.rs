@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::{Act, Effect, Event, Fleet, Offered, Reason, Serial};
-use model::{AttemptId, EndpointKey, NodeId, Time, Verdict};
+use fleet::{Act, DiskCopy, Effect, Event, Fleet, Offered, Reason, Serial};
+use model::{AttemptId, EndpointKey, NodeId, Standing, Time, Verdict};
 use rollout::Report;
 use rollout::follower::Identity;
 use runtime::grpc::Target;
@@ -108,6 +108,13 @@ pub(crate) enum Command {
         verdict: Verdict,
         ups: u32,
         reason: Option<Arc<str>>,
+    },
+    /// The copy is on disk.
+    Copied(Arc<DiskCopy>),
+    /// What calls that failed leave of an endpoint's share.
+    Stands {
+        endpoint: EndpointKey,
+        standing: Standing,
     },
     /// An operator.
     Restart(restart::Wanted),
@@ -219,7 +226,7 @@ impl Started {
             task.tidy();
         }
         let writing = Writing::new(directory, !beside_predecessor);
-        tasks.spawn("disk copy", disk::write_latest(writing.clone(), copies));
+        tasks.spawn("disk copy", disk::write_latest(writing.clone(), copies, commands.clone()));
         let shutdown = tasks.shutdown().clone();
         tasks.spawn("fleet", async move {
             tokio::select! {
@@ -296,6 +303,8 @@ impl Task {
                 self.tell(Event::Judged { endpoint, verdict, ups, reason });
                 self.publisher.look_anew();
             }
+            Command::Copied(copy) => self.copied(&copy),
+            Command::Stands { endpoint, standing } => self.tell(Event::Stands { endpoint, standing }),
             Command::Restart(wanted) => self.restart(wanted),
             Command::PredecessorEnded => self.tell(Event::PredecessorEnded),
         }

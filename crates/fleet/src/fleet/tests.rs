@@ -303,6 +303,98 @@ fn what_leaves_step_by_step_has_its_share_while_its_successor_is_not_well() {
     assert!(case.does(Event::Tick).contains(&"90% for a".to_owned()), "from the beginning");
 }
 
+#[test]
+fn a_successor_whose_calls_fail_is_not_well_whatever_its_pings_say() {
+    let mut case = Case::new(None);
+    let at = |revision: u64, url: &str| {
+        let mut one = model::Backend::clone(&backend("a", &[url], ReplaceMode::Beside));
+        one.policy.drain.strategy = Some(model::DrainStrategy::Progressive);
+        let snapshot = Snapshot { backends: vec![Arc::new(one.into())], ..Snapshot::default() };
+        Directive::Offer { revision: Revision(revision), content: Content::new(Arc::new(snapshot)) }
+    };
+    case.direct(at(1, "http://old"));
+    case.direct(at(2, "http://new"));
+    case.now = case.now + Duration::from_secs(3);
+    assert!(case.does(Event::Tick).contains(&"70% for a".to_owned()));
+    let mut members = case.fleet.roster().members().iter();
+    let new = members.find(|(_, member)| !member.leaving).expect("the new one").0.clone();
+    let stands = |standing| Event::Stands { endpoint: new.clone(), standing };
+    assert!(case.does(stands(Standing::Ejected)).contains(&"100% for a".to_owned()));
+    case.now = case.now + Duration::from_secs(3);
+    assert!(case.does(Event::Tick).is_empty() && case.does(stands(Standing::OnTrial)).is_empty(), "it waits");
+    case.does(stands(Standing::Growing(model::Weight::TENTH)));
+    case.now = case.now + Duration::from_secs(1);
+    assert!(case.does(Event::Tick).contains(&"90% for a".to_owned()), "from the beginning");
+}
+
+#[test]
+fn a_step_of_a_falling_share_is_on_disk_before_calls_go_by_it() {
+    let mut case = Case::new(None);
+    let overlay = |case: &Case, permille: u16, rate| {
+        let digest = case.fleet.roster().members().keys().next().map(|key| key.digest);
+        let entry = OverlayEntry {
+            drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
+            backend: BackendId::new("a").unwrap(),
+            endpoint: digest,
+            weight: model::Weight::of(permille).unwrap(),
+            remaining: Duration::from_secs(60),
+            disabled: false,
+            rate,
+        };
+        Event::CoordinatorSaid(drain::Directive::Overlay { entries: vec![entry] })
+    };
+    let urls = ["http://one", "http://two"];
+    let content = layout(&[&backend("a", &urls, ReplaceMode::Beside)]).content.clone();
+    case.direct(Directive::Offer { revision: Revision(1), content });
+    assert_eq!(case.does(overlay(&case, 1000, 50)), ["sessions leave a"]);
+    for (permille, word) in [(900, "90% for a"), (800, "80% for a")] {
+        assert!(case.does(overlay(&case, permille, 50)).is_empty());
+        let copy = case.fleet.take_copy(case.now).expect("it goes to the disk");
+        // A router that is killed from here on starts with it.
+        assert_eq!(copy.overlay[0].weight.permille(), permille);
+        assert_eq!(case.does(Event::Copied { overlay: copy.overlay }), [word]);
+    }
+    assert!(case.does(overlay(&case, 700, 50)).is_empty());
+    assert!(case.does(Event::Copied { overlay: Vec::new() }).is_empty(), "that was an older copy");
+    assert_eq!(case.does(overlay(&case, 1000, 0)), ["100% for a", "sessions leave a"], "nothing falls any more");
+    case.does(overlay(&case, 1000, 50));
+    assert!(case.does(overlay(&case, 600, 50)).is_empty());
+    case.now = case.now + Duration::from_secs(1);
+    assert!(
+        case.does(Event::Tick).contains(&"60% for a".to_owned()),
+        "a disk that takes nothing does not stop a drain"
+    );
+}
+
+#[test]
+fn a_restart_strains_no_drain_by_servers_that_are_only_coming_up() {
+    let urls = ["http://one", "http://two"];
+    let content = layout(&[&backend("a", &urls, ReplaceMode::Beside)]).content.clone();
+    let mut case = Case::new(None);
+    case.direct(Directive::Offer { revision: Revision(1), content });
+    let digest = case.fleet.roster().members().keys().next().map(|key| key.digest);
+    let entry = OverlayEntry {
+        drain: drain::DrainId::Admin { number: 1, started: model::WallTime(1) },
+        backend: BackendId::new("a").unwrap(),
+        endpoint: digest,
+        weight: model::Weight::of(500).unwrap(),
+        remaining: Duration::from_secs(60),
+        disabled: false,
+        rate: 50,
+    };
+    let mut copy = case.fleet.take_copy(case.now).expect("something is live");
+    copy.overlay = vec![entry];
+    let mut case = Case::new(Some(copy));
+    case.fleet.handle(case.now, Event::CoordinatorAttached);
+    let mut said = Vec::new();
+    while let Some(effect) = case.fleet.poll_effect() {
+        if let Effect::Depart(departures::Effect::Report(drain::Count::Live { endpoints, .. })) = effect {
+            said.push(endpoints.iter().filter(|one| one.strained).count());
+        }
+    }
+    assert!(!said.is_empty() && said.iter().all(|strained| *strained == 0), "{said:?}");
+}
+
 /// A server of each name, some switched off.
 fn switched(servers: &[(&str, bool)], instructions: Instructions) -> Content {
     let one = |(name, enabled): &(&str, bool)| {

@@ -23,7 +23,9 @@ use rollout::{Content, Sender};
 use runtime::state_dir::{Maker, PrivateFileError, read_private, set_aside, write_private};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+use super::Command;
 
 pub(crate) const FILE: &str = "live.json";
 /// The format of the file, not of its content. Older formats are read too: 1, in which servers had nothing but tools,
@@ -260,9 +262,19 @@ impl File {
 }
 
 /// Writes the newest copy each time there is another one, until the fleet is gone. Copies that came while another was
-/// being written are skipped.
-pub(crate) async fn write_latest(writing: Writing, copies: watch::Receiver<Option<Arc<DiskCopy>>>) {
-    keep_written(copies, move |copy| writing.writer().save(copy)).await;
+/// being written are skipped. The fleet is told of those that were written, unless it is too busy: then it does not wait for
+/// that.
+pub(super) async fn write_latest(
+    writing: Writing,
+    copies: watch::Receiver<Option<Arc<DiskCopy>>>,
+    commands: mpsc::Sender<Command>,
+) {
+    let save = move |copy: &Arc<DiskCopy>| {
+        writing.writer().save(copy)?;
+        drop(commands.try_send(Command::Copied(Arc::clone(copy))));
+        Ok(())
+    };
+    keep_written(copies, save).await;
 }
 
 /// A failed write is tried again until the disk has the newest copy: at once when another copy comes, and a last time

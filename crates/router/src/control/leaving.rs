@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use drain::Count;
 use drain::departures::{Effect, Seen};
-use fleet::Event;
+use fleet::{DiskCopy, Event};
 use model::EndpointKey;
 use runtime::Tracer;
 use tokio::time::Instant;
@@ -97,6 +97,13 @@ impl Task {
             }
             Effect::TryClose { endpoint } => self.try_close(endpoint),
             Effect::Report(count) => self.report(&count),
+        }
+    }
+
+    /// A step of a share that falls may have waited for that.
+    pub(super) fn copied(&mut self, copy: &DiskCopy) {
+        if self.fleet.waits_for_disk() {
+            self.tell(Event::Copied { overlay: copy.overlay.clone() });
         }
     }
 

@@ -10,13 +10,19 @@ use model::{DrainStrategy, EndpointKey, Time, Weight};
 use crate::content::{STEP, drain_strategy, drain_timeout};
 use crate::fault::Fault;
 use crate::world::World;
-use crate::world::router::{Endpoint, Process};
+use crate::world::router::{Endpoint, Process, Router};
 
 impl World {
     /// Checks every endpoint of a router against the overlay that the router has heard last.
     pub(crate) fn check_overlay(&mut self, router: usize) {
         let now = self.now;
-        let Some(process) = &mut self.routers[router].process else { return };
+        let Router { process, disk_overlay, .. } = &mut self.routers[router];
+        let Some(process) = process else { return };
+        let waited = std::mem::replace(&mut process.waits, process.fleet.waits_for_disk());
+        if !process.waits {
+            process.waited_in_vain |= waited && process.heard != *disk_overlay;
+            process.overlay.clone_from(&process.heard);
+        }
         let Some(layout) = process.fleet.roster().layout().cloned() else { return };
         let (served, staying) = process.served();
         let mut stayed = Vec::new();
@@ -51,6 +57,15 @@ impl World {
         for why in wrong {
             self.fail(format!("r{router}: {why}"));
         }
+    }
+
+    /// A router that dies now would start with a larger share of an endpoint than it had, though that share only falls.
+    pub(crate) fn larger_share_on_disk(&self, router: usize, dies: &Process) -> Option<String> {
+        let falling = self.routers[router].disk_overlay.iter().filter(|entry| entry.rate > 0);
+        let had = |entry: &OverlayEntry| dies.overlay.iter().find(|one| one.drain == entry.drain);
+        let mut larger = falling.filter(|entry| had(entry).is_some_and(|had| had.weight < entry.weight));
+        let larger = larger.next().filter(|_| !dies.waited_in_vain)?;
+        Some(format!("{} has {} again by the copy on disk", larger.backend, larger.weight))
     }
 
     /// Whether every router has heard the overlay that is on record.

@@ -20,7 +20,7 @@ pub(crate) struct Router {
     index: usize,
     disk: Option<DiskCopy>,
     /// What operators had laid over the servers when the copy on disk was made, as the router had heard it.
-    disk_overlay: Vec<OverlayEntry>,
+    pub(crate) disk_overlay: Vec<OverlayEntry>,
     pub(crate) process: Option<Process>,
     /// Servers that do not come up when this router starts them.
     pub(crate) down: BTreeSet<Server>,
@@ -43,7 +43,12 @@ pub(crate) struct Process {
     last_config: Option<WireId>,
     pub(crate) drains: Option<WireId>,
     /// The overlay that the coordinator said last, in this life or before.
+    pub(crate) heard: Vec<OverlayEntry>,
+    /// The one that holds: a step of a share that falls waits for the disk.
     pub(crate) overlay: Vec<OverlayEntry>,
+    /// It waits for the disk; and in this life one has ceased to wait before it was there.
+    pub(crate) waits: bool,
+    pub(crate) waited_in_vain: bool,
 }
 
 #[derive(Debug)]
@@ -131,7 +136,10 @@ impl World {
             config: None,
             last_config: None,
             drains: None,
+            heard: self.routers[router].disk_overlay.clone(),
             overlay: self.routers[router].disk_overlay.clone(),
+            waits: false,
+            waited_in_vain: false,
         });
         self.router_acts(router, life, None);
         self.after_millis(0, 50, Happening::DialManager(router, life));
@@ -146,6 +154,9 @@ impl World {
         let copy = self.routers[router].disk.as_ref().map(|disk| disk.saved.revision);
         if process.revision() != copy {
             self.faults.count(Fault::DiskCopyOlder);
+        }
+        if let Some(why) = self.larger_share_on_disk(router, &process) {
+            self.fail(format!("r{router}: {why}"));
         }
         self.lose_exchanges(process.life);
         self.checker.router_died(process.life);
@@ -243,7 +254,7 @@ impl World {
         self.check_overlay(router);
         let Some(process) = self.process(router, life) else { return };
         if let Some(copy) = process.fleet.take_copy(now) {
-            process.saving = Some((serial, copy, process.overlay.clone()));
+            process.saving = Some((serial, copy, process.heard.clone()));
             self.after_millis(1, 120, Happening::Saved(router, life, serial));
         }
     }
@@ -404,8 +415,10 @@ impl World {
     pub(crate) fn saved(&mut self, router: usize, life: Life, serial: u64) {
         let Some(process) = self.process(router, life) else { return };
         let Some((_, copy, overlay)) = process.saving.take_if(|(newest, ..)| *newest == serial) else { return };
+        let written = copy.overlay.clone();
         self.routers[router].disk = Some(copy);
         self.routers[router].disk_overlay = overlay;
+        self.router_hears(router, life, Event::Copied { overlay: written });
     }
 
     pub(crate) fn has_disk_copy(&self, router: usize) -> bool {

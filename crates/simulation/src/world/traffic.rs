@@ -297,7 +297,7 @@ impl World {
         }
         if let Some(process) = self.process(router, life).filter(|process| process.drains == Some(wire)) {
             if let drain::Directive::Overlay { entries } = &directive {
-                process.overlay.clone_from(entries);
+                process.heard.clone_from(entries);
             }
             self.router_hears(router, life, Event::CoordinatorSaid(directive));
         }

@@ -178,12 +178,13 @@ impl Watch {
 
     fn judged(&mut self) -> Vec<Command> {
         let changes: Vec<_> = std::iter::from_fn(|| self.judge.poll_effect()).collect();
+        let stood = self.pools.take_untold().into_iter();
         let stamped = changes.into_iter().filter_map(|changed| {
             let ups = self.ups(&changed.endpoint)?;
             let Changed { endpoint, verdict, reason } = changed;
             Some(Command::Judged { endpoint, verdict, ups, reason: reason.map(Into::into) })
         });
-        stamped.collect()
+        stamped.chain(stood.map(|(endpoint, standing)| Command::Stands { endpoint, standing })).collect()
     }
 
     fn now(&self) -> Time {

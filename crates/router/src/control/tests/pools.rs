@@ -32,6 +32,7 @@ fn an_endpoint_whose_calls_fail_gets_none_while_the_others_answer() {
         }
         pools.look(time(1), &status);
         assert_eq!((bad.standing(), good.standing()), (Standing::Ejected, Standing::Full));
+        assert_eq!(pools.take_untold(), [(bad.key.clone(), Standing::Ejected)], "drains must know");
         let ejection = bad.ejection().unwrap();
         assert_eq!(
             (ejection.why.as_str(), ejection.until),

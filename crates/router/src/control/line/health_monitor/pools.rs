@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use health::Shares;
 use health::shares::{Event, Seen, Stands};
-use model::{Standing, Time};
+use model::{EndpointKey, Standing, Time};
 
 use crate::control::Status;
 
@@ -14,6 +14,8 @@ pub(in crate::control) struct Pools {
     shares: Shares,
     /// Of each endpoint, as of the last look.
     known: BTreeMap<u64, Known>,
+    /// The fleet was not told of these yet.
+    untold: Vec<(EndpointKey, Standing)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,10 +33,20 @@ impl Pools {
     }
 
     pub(in crate::control) fn handle(&mut self, now: Time, status: &Status, event: Event) {
+        if let Event::Change { gone, .. } = &event {
+            let stood = gone.iter().filter(|key| self.shares.standing(key) != Standing::Full);
+            self.untold.extend(stood.map(|key| (key.clone(), Standing::Full)));
+        }
         self.shares.handle(now, event);
         while let Some(stands) = self.shares.poll_effect() {
+            self.untold.push((stands.endpoint.clone(), stands.standing));
             carry_out(now, status, stands);
         }
+    }
+
+    /// The standings that differ from those taken before; a standing of what is gone is the whole share.
+    pub(in crate::control) fn take_untold(&mut self) -> Vec<(EndpointKey, Standing)> {
+        std::mem::take(&mut self.untold)
     }
 
     /// Looks at the counters, and at the time: nothing here is due more exactly.
