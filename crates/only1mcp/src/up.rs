@@ -124,7 +124,9 @@ async fn live(args: &UpArgs, mut process: Process) -> Result<ExitCode, UpError> 
         Some(lock) => StateDir::share(&place.state_dir, lock),
         None => StateDir::lock(&place.state_dir)?,
     };
-    process.held.add(LOCK, state.held())?;
+    if let Some(lock) = state.held() {
+        process.held.add(LOCK, lock)?;
+    }
     if predecessor.is_none() {
         place.tidy();
     }
@@ -211,9 +213,7 @@ impl Up<'_> {
         }
         shutdown.advance(Phase::Ready);
         self.open(&mut router, front)?;
-        if let Some(predecessor) = predecessor.take() {
-            self.halves.process.follow(predecessor, router.alone());
-        }
+        self.halves.process.follow(predecessor.take(), router.alone());
         say_ready(&addresses, &config.borrow());
         Ok(router)
     }
@@ -267,7 +267,7 @@ impl Up<'_> {
     }
 
     /// Serves until a signal or a successor ends that, then ends all parts in order.
-    async fn serve(&mut self, router: Router) -> ExitCode {
+    async fn serve(&mut self, mut router: Router) -> ExitCode {
         let over = self.over.take().expect("it is made at the start");
         over.until_left(async |step| match step {
             Step::LetGo => {
@@ -283,7 +283,11 @@ impl Up<'_> {
             }
         })
         .await;
-        self.halves.end(self.args, router).await
+        let drained = router.drained(self.args.drain);
+        if router.has_left() {
+            self.state.leave();
+        }
+        self.halves.end(self.args, router, drained).await
     }
 
     async fn take_back(&mut self, router: &Router) -> Result<(), UpError> {
@@ -360,8 +364,8 @@ impl Halves {
     }
 
     /// After a stop was requested: ends all parts in order.
-    async fn end(&self, args: &UpArgs, router: Router) -> ExitCode {
-        let wound_down = self.process.shutdown.wind_down(args.min_drain, args.drain, router.drained()).await;
+    async fn end(&self, args: &UpArgs, router: Router, drained: impl Future<Output = ()>) -> ExitCode {
+        let wound_down = self.process.shutdown.wind_down(args.min_drain, args.drain, drained).await;
         let closing = tokio::time::Instant::now();
         let stopped = router.stop(GRACE).await;
         let router_took = closing.elapsed();

@@ -66,8 +66,12 @@ impl Home {
     }
 
     fn up(&self, more: &[&str]) -> Up {
-        let mut command =
-            self.command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
+        self.up_at("127.0.0.1:0", more)
+    }
+
+    /// MCP is served at that address.
+    fn up_at(&self, listen: &str, more: &[&str]) -> Up {
+        let mut command = self.command(&["up", "--listen", listen, "--admin", "127.0.0.1:0", "--ops", "127.0.0.1:0"]);
         let log = self.path().join("up.log");
         let stderr = fs::File::create(&log).unwrap();
         let mut child = command.args(more).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();

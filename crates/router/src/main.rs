@@ -28,14 +28,14 @@ async fn live(flags: Flags, mut process: Process) -> Result<ExitCode, Box<dyn Er
     if let Some(kept) = predecessor {
         kept.gives_up().await;
     }
-    let router = started?;
+    let mut router = started?;
     tracing::info!(listen = %router.listen(), "serving MCP");
     over.until_left(async |step| match step {
         Step::LetGo => router.let_go().await,
         Step::TakeBack => router.take_back().await,
     })
     .await;
-    let wound_down = process.shutdown.wind_down(min_drain, drain, router.drained()).await;
+    let wound_down = process.shutdown.wind_down(min_drain, drain, router.drained(drain)).await;
     let stopped = router.stop(GRACE).await;
     let mut ending = Ending::of(wound_down, &stopped.cut_off);
     ending.part(stopped.in_peace, "the router");
@@ -76,6 +76,7 @@ async fn start(
     let Some(before) = predecessor else {
         open(&mut router, process)?;
         serve_grpc(process, &router, tracer, auth, listeners);
+        process.follow(None, router.alone());
         process.until_ready().await;
         return Ok(router);
     };
@@ -84,9 +85,7 @@ async fn start(
     process.until_ready().await;
     before.leaves().await?;
     open(&mut router, process)?;
-    if let Some(before) = predecessor.take() {
-        process.follow(before, router.alone());
-    }
+    process.follow(predecessor.take(), router.alone());
     Ok(router)
 }
 

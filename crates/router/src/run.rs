@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use mcp::http_rules::AccessRules;
 use runtime::grpc::{DialError, MESSAGE_BYTES_MAX};
+use runtime::leaving::{self, Leaving};
 use runtime::shutdown::{Phase, Shutdown};
 use runtime::state_dir::{LockError, Maker, StateDir};
 use runtime::{Clock, Held, Readiness, Tasks, Tracer, telemetry};
@@ -68,6 +69,9 @@ pub struct Router {
     in_charge: watch::Sender<bool>,
     shutdown: Shutdown,
     state_dir: StateDir,
+    beside_predecessor: bool,
+    /// Once it has a successor.
+    leaving: Option<Arc<Leaving>>,
 }
 
 #[derive(Debug)]
@@ -153,7 +157,9 @@ impl Warm {
             resume(control.writing.clone()).await;
         }
         listening.hold(held)?;
-        held.add(LOCK, self.state_dir.held()).map_err(StartError::Lock)?;
+        if let Some(lock) = self.state_dir.held() {
+            held.add(LOCK, lock).map_err(StartError::Lock)?;
+        }
         let address = listening.address;
         let shared = Arc::new(Shared {
             live: Arc::clone(&control.live),
@@ -181,6 +187,7 @@ impl Warm {
             operators: control.operators,
             clock: scope.clock,
             everywhere,
+            state_dir: self.state_dir.path().into(),
         };
         self.in_charge.send_replace(true);
         Ok(Router {
@@ -193,6 +200,8 @@ impl Warm {
             in_charge: self.in_charge,
             shutdown: scope.shutdown,
             state_dir: self.state_dir,
+            beside_predecessor: self.beside_predecessor,
+            leaving: None,
         })
     }
 }
@@ -219,11 +228,13 @@ impl Router {
     ) -> Result<Warm, StartError> {
         let gate = scope.readiness.gate("configuration");
         gate.close("no configuration is live yet");
-        let beside_predecessor = lock.is_some();
+        let shares = lock.is_some();
         let state_dir = match lock {
             Some(lock) => StateDir::share(&settings.state_dir, lock),
             None => StateDir::lock(&settings.state_dir)?,
         };
+        // The successor of a router that still leaves may have died.
+        let beside_predecessor = shares || !leaving::look(state_dir.path(), scope.clock.unix_millis()).is_empty();
         let keys = match &settings.session_key_file {
             Some(named) => Keys::load_or_create(named, Maker::Operator)?,
             None => Keys::load_or_create(&state_dir.file("session.key"), Maker::Us)?,
@@ -287,10 +298,16 @@ impl Router {
         self.in_charge.send_replace(true);
     }
 
-    /// To be run when the predecessor has ended.
+    /// To be run when the predecessor has ended, or when there is none: returns once no router leaves any more, and this
+    /// one is alone.
     pub fn alone(&self) -> impl Future<Output = ()> + Send + 'static {
-        let Inspector { shared, operators, .. } = self.inspector.clone();
+        let Inspector { shared, operators, state_dir, clock, .. } = self.inspector.clone();
+        let beside_predecessor = self.beside_predecessor;
         async move {
+            if !beside_predecessor {
+                return;
+            }
+            leaving::gone(state_dir.to_path_buf(), clock).await;
             shared.sessions.unshare().await;
             operators.predecessor_ended().await;
         }
@@ -311,22 +328,49 @@ impl Router {
         RouterServiceServer::new(self.inspector.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Returns once nothing is in flight; from `Draining` on, nothing new comes.
-    pub fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Returns once nothing is in flight; from `Draining` on, nothing new comes. A router that has a successor lets go of
+    /// its state directory, and writes there what it still finishes, for `drain` at most.
+    pub fn drained(&mut self, drain: Duration) -> impl Future<Output = ()> + Send + 'static {
+        if self.shutdown.is_succeeded() {
+            self.leave(drain);
+        }
+        let (leaving, everywhere) = (self.leaving.clone(), self.inspector.everywhere.clone());
         let drained = match &self.doors {
             Doors::Open(cores) => Some(cores.drained()),
             Doors::Closed(..) | Doors::None => None,
         };
         async move {
-            if let Some(drained) = drained {
-                drained.await;
+            let Some(drained) = drained else { return };
+            let Some(leaving) = leaving else { return drained.await };
+            tokio::select! {
+                () = drained => {}
+                () = leaving.keep(|| everywhere.busy().exchanges) => {}
             }
         }
     }
 
+    fn leave(&mut self, drain: Duration) {
+        let Inspector { state_dir, clock, everywhere, .. } = &self.inspector;
+        match Leaving::begin(state_dir, *clock, drain, everywhere.busy().exchanges) {
+            Ok(leaving) => {
+                self.leaving = Some(Arc::new(leaving));
+                // Only now: a router that comes sees that this one is there.
+                self.state_dir.leave();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what is still finished here is not shown, and the state directory is kept until the end");
+            }
+        }
+    }
+
+    /// Whether it has let go of its state directory.
+    pub fn has_left(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// After `Closing`: waits for all threads.
     pub async fn stop(self, grace: Duration) -> Stopped {
-        let Self { doors, control, scribe, inspector, state_dir: _locked, .. } = self;
+        let Self { doors, control, scribe, inspector, state_dir: _locked, leaving: _seen, .. } = self;
         let joined = tokio::task::spawn_blocking(move || {
             let cores = match doors {
                 Doors::Open(cores) => cores.join(),

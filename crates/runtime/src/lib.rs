@@ -37,6 +37,7 @@ pub mod handover;
 pub mod healthcheck;
 pub mod held;
 pub mod inherited;
+pub mod leaving;
 mod memory;
 pub mod ops;
 pub mod panics;

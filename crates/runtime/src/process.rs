@@ -246,12 +246,14 @@ impl Process {
         }
     }
 
-    /// Waits for the end of the predecessor in a task, and runs `alone` then.
-    pub fn follow(&self, predecessor: Predecessor, alone: impl Future<Output = ()> + Send + 'static) {
+    /// Waits for the end of the predecessor in a task, if there is one, and runs `alone` then.
+    pub fn follow(&self, predecessor: Option<Predecessor>, alone: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn("predecessor", async move {
             let ended = async {
-                predecessor.gone().await;
+                if let Some(predecessor) = predecessor {
+                    predecessor.gone().await;
+                }
                 alone.await;
             };
             tokio::select! {

@@ -82,8 +82,9 @@ pub fn create_private(directory: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// The lock lives in the open file, not in its existence: nothing is stale after a crash.
-    lock: File,
+    /// The lock lives in the open file, not in its existence: nothing is stale after a crash. None once this process
+    /// has left the directory.
+    lock: Option<File>,
 }
 
 /// Why a state directory cannot be used.
@@ -119,17 +120,24 @@ impl StateDir {
     /// free once both have let go of it.
     #[must_use]
     pub fn share(path: impl Into<PathBuf>, lock: OwnedFd) -> Self {
-        Self { path: path.into(), lock: lock.into() }
+        Self { path: path.into(), lock: Some(lock.into()) }
     }
 
-    /// What another process needs in order to share the lock.
-    pub fn held(&self) -> BorrowedFd<'_> {
-        self.lock.as_fd()
+    /// What another process needs in order to share the lock; none once this process has left.
+    pub fn held(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets go of the lock: another process may have the directory, unless a third one shares the lock.
+    pub fn leave(&mut self) {
+        self.lock = None;
     }
 
     /// From now on this is the process that has the directory, as errors of others say.
     pub fn sign(&self) {
-        if let Err(error) = write_pid(&self.lock) {
+        if let Some(lock) = &self.lock
+            && let Err(error) = write_pid(lock)
+        {
             tracing::warn!(path = %self.path.display(), %error, "cannot write this process's id to the lock");
         }
     }
@@ -154,7 +162,7 @@ impl StateDir {
             pause();
         }
         write_pid(&lock).map_err(|source| LockError::Write { path: file_path, source })?;
-        Ok(Self { path, lock })
+        Ok(Self { path, lock: Some(lock) })
     }
 
     pub fn path(&self) -> &Path {

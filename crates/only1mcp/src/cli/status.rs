@@ -4,12 +4,12 @@ mod row;
 
 use std::collections::BTreeMap;
 
-use model::{Concern, Condition};
+use model::{Concern, Condition, units};
 use runtime::{exit, fault};
 use serde_json::{Map, Value, json};
 use wire::pb::{
     config::v1::{GetStatusRequest, GetStatusResponse, Layer, Pending, RouterStatus, Source},
-    router::v1::{InspectRequest, InspectResponse, Renamed, Withheld},
+    router::v1::{InspectRequest, InspectResponse, Leaving, Renamed, Withheld},
 };
 
 use row::Row;
@@ -122,6 +122,9 @@ impl View<'_> {
     fn warnings(&self) -> Vec<String> {
         let doubtful = self.rows().filter(|row| row.concern() == Concern::Warning);
         let mut warnings: Vec<String> = doubtful.map(|row| row.said()).collect();
+        for (node, detail) in &self.details {
+            warnings.extend(detail.leaving.iter().map(|one| format!("router {node}: {}", leaving_in_words(one))));
+        }
         for row in self.rows() {
             for warning in row.warnings() {
                 let text = format!("server {} in {}: {warning}", row.server(), row.node());
@@ -312,6 +315,7 @@ impl View<'_> {
             value["from_disk"] = detail.from_disk.into();
             value["withheld"] = detail.withheld.iter().map(withheld_json).collect();
             value["renamed"] = detail.renamed.iter().map(renamed_json).collect();
+            value["leaving"] = detail.leaving.iter().map(leaving_json).collect();
         }
         value
     }
@@ -375,6 +379,16 @@ fn withheld_json(one: &Withheld) -> Value {
 
 fn renamed_json(one: &Renamed) -> Value {
     json!({ "server": one.server, "tool": one.tool, "exposed": one.exposed })
+}
+
+/// `process 4711, which it has replaced, still finishes 12 calls, for 23 s at most`.
+fn leaving_in_words(one: &Leaving) -> String {
+    let (pid, calls, within) = (one.pid, units::count(one.calls, "call"), render::left(one.within));
+    format!("process {pid}, which it has replaced, still finishes {calls}, for {within} at most")
+}
+
+fn leaving_json(one: &Leaving) -> Value {
+    json!({ "pid": one.pid, "calls": one.calls, "within_ms": render::millis(one.within) })
 }
 
 /// What it is called, if its owner does not say so.

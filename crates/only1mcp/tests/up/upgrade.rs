@@ -5,12 +5,12 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::{fs::symlink, net::UnixStream, process::CommandExt},
-    process::Stdio,
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{
     load::{Deed, Load, Pick, Plan},
     wait,
@@ -61,6 +61,24 @@ fn exit_code(up: &mut Up) -> Option<i32> {
     wait::until("the gateway to end", LIMIT, || up.child.try_wait().unwrap()).unwrap().code()
 }
 
+/// A call that lasts longer than a gateway needs to start.
+fn long_call(home: &Home) -> Child {
+    let mut long = home.command(&["call", "slow__sleep", r#"{"ms": 15000}"#]);
+    let long = long.stdout(Stdio::piped()).spawn().unwrap();
+    let is_slow = |server: &Value| server["id"] == "slow" && server["in_flight"] == 1;
+    let status = || home.json(&["status", "--output", "json"]);
+    wait::until_true("the call", LIMIT, || status()["servers"].as_array().unwrap().iter().any(is_slow)).unwrap();
+    long
+}
+
+/// The server cannot run beside its old copy, so that calls wait for the end of the first gateway, each within its limit.
+fn echoes_at_last(home: &Home) {
+    let echo = || home.run(&["call", "alone__echo", r#"{"text": "at last"}"#]).1 == "at last\n";
+    wait::until_true("the end of the old server", LIMIT, echo).unwrap();
+}
+
+const LONG_ANSWER: &str = "slept 15000 ms\n";
+
 #[test]
 fn a_gateway_takes_over_from_another_and_no_client_notices() {
     let home = Home::new();
@@ -68,20 +86,25 @@ fn a_gateway_takes_over_from_another_and_no_client_notices() {
     let _stops = Stops(&home);
     let mut first = home.up(&[]);
     let load = load(&first.ready);
-    let mut long = home.command(&["call", "slow__sleep", r#"{"ms": 3000}"#]);
-    let long = long.stdout(Stdio::piped()).spawn().unwrap();
-    let is_slow = |server: &Value| server["id"] == "slow" && server["in_flight"] == 1;
-    let status = || home.json(&["status", "--output", "json"]);
-    wait::until_true("the call", LIMIT, || status()["servers"].as_array().unwrap().iter().any(is_slow)).unwrap();
+    let long = long_call(&home);
 
     let mut second = home.up(&["--upgrade"]);
     assert_eq!(second.ready, first.ready, "{}", second.said());
+    let leaving = |home: &Home| home.json(&["status", "--output", "json"])["routers"][0]["leaving"].clone();
+    let first_pid = first.child.id();
+    let is_told = || leaving(&home)[0]["pid"] == first_pid && leaving(&home)[0]["calls"] == 1;
+    wait::until_true("the call that the first gateway finishes", LIMIT, is_told).unwrap();
+    let (_, text, _) = home.run(&["status"]);
+    assert!(
+        text.contains(&format!("process {first_pid}, which it has replaced, still finishes 1 call, for ")),
+        "{text}"
+    );
     load.wait_answered(100).unwrap();
-    // It cannot run beside its old copy, so the call waits for the end of the first gateway.
-    assert_eq!(home.run(&["call", "alone__echo", r#"{"text": "at last"}"#]).1, "at last\n");
+    echoes_at_last(&home);
     assert_eq!(exit_code(&mut first), Some(0), "{}", first.said());
     let long = long.wait_with_output().unwrap();
-    assert_eq!((long.status.code(), &*String::from_utf8_lossy(&long.stdout)), (Some(0), "slept 3000 ms\n"));
+    assert_eq!((long.status.code(), &*String::from_utf8_lossy(&long.stdout)), (Some(0), LONG_ANSWER));
+    assert_eq!(leaving(&home), json!([]));
 
     // The same by a signal: the new process is not ours, so the file says which it is.
     signal(&second.child, Signal::SIGUSR2);
@@ -95,6 +118,32 @@ fn a_gateway_takes_over_from_another_and_no_client_notices() {
     home.stop();
     wait::until_true("the gateway to be gone", LIMIT, || home.run(&["status"]).0 == 69).unwrap();
     wait::until_true("its addresses to be gone", LIMIT, || said(&home).is_none()).unwrap();
+}
+
+#[test]
+fn after_a_successor_that_died_another_gateway_starts_beside_the_one_that_leaves() {
+    let home = Home::new();
+    configure(&home);
+    let _stops = Stops(&home);
+    let mut first = home.up(&[]);
+    let mcp = first.ready.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let long = long_call(&home);
+    let mut second = home.up(&["--upgrade"]);
+    second.child.kill().unwrap();
+    second.child.wait().unwrap();
+
+    let address = mcp.strip_prefix("http://").and_then(|mcp| mcp.strip_suffix("/mcp,")).unwrap();
+    let third = home.up_at(address, &[]);
+    assert!(third.ready.contains(&mcp), "{}", third.said());
+    let left = home.json(&["status", "--output", "json"])["routers"][0]["leaving"].clone();
+    assert_eq!(left[0]["pid"], first.child.id(), "{left}");
+    assert_eq!(home.run(&["call", "test__echo", r#"{"text": "here"}"#]).1, "here\n");
+    assert!(first.child.try_wait().unwrap().is_none(), "it has a call still");
+    echoes_at_last(&home);
+    assert_eq!(exit_code(&mut first), Some(0), "{}", first.said());
+    let long = long.wait_with_output().unwrap();
+    assert_eq!((long.status.code(), &*String::from_utf8_lossy(&long.stdout)), (Some(0), LONG_ANSWER));
+    assert_eq!(third.stop(), 0);
 }
 
 #[test]

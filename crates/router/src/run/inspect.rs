@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use model::units::in_words;
 use model::{BackendId, NodeId, Time};
 use runtime::Clock;
 use runtime::grpc::{Actor, refusal};
+use runtime::leaving::{self, Left};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status as GrpcStatus};
 use wire::pb::router::v1 as pb;
@@ -33,6 +35,7 @@ pub struct Inspector {
     pub(crate) operators: Operators,
     pub(crate) clock: Clock,
     pub(crate) everywhere: Everywhere,
+    pub(crate) state_dir: Arc<Path>,
 }
 
 impl Inspector {
@@ -88,6 +91,7 @@ impl RouterService for Inspector {
             tools: u32::try_from(status.tools).unwrap_or(u32::MAX),
             withheld: withheld.collect(),
             renamed: renamed.collect(),
+            leaving: self.leaving().await,
         }))
     }
 
@@ -134,6 +138,14 @@ async fn restarted(begun: Begun) -> pb::Restarted {
 }
 
 impl Inspector {
+    /// The processes that this one has replaced.
+    async fn leaving(&self) -> Vec<pb::Leaving> {
+        let (state_dir, now) = (Arc::clone(&self.state_dir), self.clock.unix_millis());
+        let left = tokio::task::spawn_blocking(move || leaving::look(&state_dir, now)).await.unwrap_or_default();
+        let shown = |Left { pid, calls, within }| pb::Leaving { pid, calls, within: within.try_into().ok() };
+        left.into_iter().map(shown).collect()
+    }
+
     /// By server, how many tools clients see.
     fn shown_tools(&self) -> BTreeMap<BackendId, u32> {
         let generation = self.shared.live.load();

@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::IntoRawFd,
     path::{Path, PathBuf},
+    pin::pin,
 };
 
 use tokio::net::UnixStream;
@@ -91,21 +92,30 @@ impl Predecessor {
     }
 
     /// Tells the predecessor when this process is `warm`. Returns when the predecessor has let go of what one process
-    /// alone may write.
+    /// alone may write. If it has ended without a word, this process goes on alone: it has the sockets.
     ///
     /// # Errors
-    /// When it keeps its place, or has ended.
+    /// When it keeps its place.
     pub async fn lets_go(&mut self, warm: impl Future<Output = ()>) -> Result<(), SucceedError> {
         let Self { talk, stop, .. } = self;
         let let_go = async {
-            tokio::select! {
-                () = warm => {}
-                said = talk.hear() => return Err(io::Error::other(format!("it said {:?} too early", said?))),
+            let mut warm = pin!(warm);
+            let said = tokio::select! {
+                () = &mut warm => Ok(None),
+                said = talk.hear() => said.map(Some),
+            };
+            match said {
+                Ok(None) => {}
+                Ok(Some(word)) => return Err(io::Error::other(format!("it said {word:?} too early"))),
+                Err(error) => {
+                    warm.await;
+                    return Err(error);
+                }
             }
             talk.say(&Word::Warm, None).await?;
             talk.expect(&Word::Yours).await
         };
-        Ok(stop.run_until_cancelled(let_go).await.unwrap_or_else(|| Err(stopped()))?)
+        unless_ended(stop.run_until_cancelled(let_go).await.unwrap_or_else(|| Err(stopped())))
     }
 
     /// This process is ready. Returns when the predecessor lets no more clients in, so that this process may. If the
@@ -122,12 +132,7 @@ impl Predecessor {
             talk.say(&Word::Ready, None).await?;
             talk.expect(&Word::Leaves).await
         };
-        match stop.run_until_cancelled(left).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) if is_end(&error) => tracing::warn!("the process before this one has ended early"),
-            Some(Err(error)) => return Err(error.into()),
-            None => return Err(stopped().into()),
-        }
+        unless_ended(stop.run_until_cancelled(left).await.unwrap_or_else(|| Err(stopped())))?;
         self.held.ours.set(true);
         Ok(())
     }
@@ -149,6 +154,15 @@ impl Predecessor {
         }
         drop(self.held.take(&[LINE]));
     }
+}
+
+/// The end of a predecessor that kept its place until then is no failure of its successor.
+fn unless_ended(done: io::Result<()>) -> Result<(), SucceedError> {
+    match done {
+        Err(error) if is_end(&error) => tracing::warn!("the process before this one has ended early"),
+        done => done?,
+    }
+    Ok(())
 }
 
 /// Whether the other process is no more.

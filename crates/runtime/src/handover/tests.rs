@@ -1,6 +1,7 @@
 //! The two ends of a handover in one process.
 
 use std::{
+    cell::Cell,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsFd,
@@ -8,10 +9,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{
+    talk::{FORMAT, Talk, Word},
+    *,
+};
 use crate::{Shutdown, held::Held, inherited::Inherited};
 
 struct Case {
@@ -150,4 +157,25 @@ async fn a_process_that_is_asked_to_stop_keeps_its_place() {
     tokio::join!(case.leave(), successor);
     assert!(!case.shutdown.is_succeeded());
     assert_eq!(case.steps(), [Step::LetGo]);
+}
+
+#[tokio::test]
+async fn a_successor_goes_on_when_its_predecessor_is_killed_before_it_has_let_go() {
+    let case = Case::new();
+    let listener = UnixListener::bind(case.way()).unwrap();
+    let killed = async {
+        let talk = Talk::new(listener.accept().await.unwrap().0);
+        talk.say(&Word::Hello { format: FORMAT, version: "1".into() }, None).await.unwrap();
+        talk.say(&Word::All, None).await.unwrap();
+    };
+    let (mut predecessor, _) = tokio::join!(case.find(), killed).0;
+    let warm = Cell::new(false);
+    let warming = async {
+        tokio::task::yield_now().await;
+        warm.set(true);
+    };
+    predecessor.lets_go(warming).await.unwrap();
+    assert!(warm.get());
+    predecessor.leaves().await.unwrap();
+    predecessor.gone().await;
 }
