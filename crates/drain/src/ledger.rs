@@ -373,6 +373,10 @@ impl Ledger {
         let just_ended = ended.is_some() && entry.ended.is_none();
         let entry = self.drains.get_mut(id).expect("it was there a line ago");
         entry.ended = ended;
+        if just_ended && id.is_removal() && entry.shares.is_empty() {
+            // A later revision has the endpoint again, before any router cordoned it.
+            entry.cancelled = ended;
+        }
         let after = self.summary(now, &self.drains[id]);
         let (remaining, eta) = (after.remaining, after.eta);
         let same = |before: &Summary| Summary { remaining, eta, ..before.clone() } == after;

@@ -442,8 +442,15 @@ fn run(ops: &[Op], history: usize) {
     assert_eq!(held.collect::<BTreeSet<_>>(), wanted, "what holds is what was asked for, and is shown");
 }
 
+/// `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { usual.cases } else { 150 };
+    ProptestConfig { cases, failure_persistence: None, ..usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn sums_hold_and_done_is_never_said_early(ops in prop::collection::vec(calm(), 0..200)) {

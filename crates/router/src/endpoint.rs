@@ -357,14 +357,16 @@ impl Endpoint {
         self.next_link.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Since when connecting fails, counted from the first failure. The first caller starts the count.
-    pub(crate) fn unreachable_for(&self) -> Duration {
+    /// A call could not connect. The first one starts the count of [`Self::unreachable_for`].
+    pub(crate) fn refuses(&self) {
         let now = self.upstreams.clock.now_nanos().max(1);
-        let since = match self.unreachable_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => now,
-            Err(since) => since,
-        };
-        Duration::from_nanos(now.saturating_sub(since))
+        let _begun_before = self.unreachable_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// For how long connecting has failed, counted from the first failure; none when the server was reached since.
+    pub(crate) fn unreachable_for(&self) -> Option<Duration> {
+        let since = Some(self.unreachable_since.load(Ordering::Relaxed)).filter(|since| *since != 0)?;
+        Some(Duration::from_nanos(self.upstreams.clock.now_nanos().saturating_sub(since)))
     }
 
     /// Whether the last attempt of a call to connect failed, and nothing has reached the server since.

@@ -284,7 +284,7 @@ pub async fn forward(
 /// the endpoint.
 fn is_gone(endpoint: &Endpoint, error: &CallError) -> bool {
     if error.cause == Cause::Connect {
-        endpoint.unreachable_for();
+        endpoint.refuses();
     }
     !error.sent && matches!(error.cause, Cause::Connect | Cause::Lost)
 }

@@ -121,7 +121,11 @@ impl<E> BackendRoutes<E> {
             endpoints.filter(move |(_, load)| standard.accepts(*load) && load.weight() > 0)
         };
         // The weight of a variant is that of its heaviest endpoint: an endpoint that leaves takes nothing from it.
-        let heaviest = |at: usize| accepted(at).map(|(_, load)| load.weight()).max().unwrap_or_default();
+        // A variant without weight gets nothing.
+        let heaviest = |at: usize| {
+            let weights = accepted(at).map(|(_, load)| load.weight()).filter(|_| self.variants[at].weight > 0);
+            weights.max().unwrap_or_default()
+        };
         let whole = (0..self.variants.len()).map(heaviest).max()?;
         let (mut drawn, mut heaviest_of_all, mut total) = (None, None, 0);
         for (at, variant) in self.variants.iter().enumerate() {
@@ -133,7 +137,7 @@ impl<E> BackendRoutes<E> {
             }
         }
         // The heaviest takes part, unless its weight has fallen since it was read.
-        let (weight, at) = drawn.or(heaviest_of_all)?;
+        let (weight, at) = drawn.or(heaviest_of_all).filter(|(weight, _)| *weight > 0)?;
         less_loaded_of_two(chance, accepted(at), weight)
     }
 }

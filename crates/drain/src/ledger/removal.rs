@@ -30,7 +30,7 @@ impl Router {
     fn owes(&self, endpoint: &EndpointKey, revision: Revision) -> bool {
         let Some(live) = &self.live else { return true };
         let removes = self.revision < revision || self.stays.get(endpoint).is_some_and(|one| one.revision == revision);
-        self.owed.contains_key(endpoint) || removes && live.contains_key(endpoint)
+        self.owed.get(endpoint).is_some_and(|had| *had <= revision) || removes && live.contains_key(endpoint)
     }
 }
 
@@ -80,12 +80,6 @@ impl Ledger {
             entry.weight = weight.unwrap_or(Weight::NONE);
             if let Some(deadline) = deadline.filter(|_| !entry.hurried) {
                 (entry.deadline, entry.awaited) = (deadline, deadline);
-            }
-            let entry = &self.drains[&id];
-            let undone = deadline.is_none() && entry.shares.is_empty() && !self.is_owed(entry);
-            if let Some(entry) = self.drains.get_mut(&id).filter(|_| undone) {
-                // A later revision has it again, before any router cordoned it.
-                entry.cancelled = Some(wall);
             }
             self.settle(now, &id, before);
         }

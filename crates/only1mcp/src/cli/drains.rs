@@ -338,7 +338,7 @@ pub(super) fn how_it_went(drain: &Drain) -> String {
 fn cut_off(drain: &Drain) -> Option<String> {
     let oldest = render::some(&drain.oldest).filter(|_| is_over(drain) && drain.evicted > 0)?;
     let (calls, target) = (render::count(drain.evicted, "call"), target(drain));
-    Some(format!("note: drain {} of {target} cut off {calls} at its deadline; the oldest: {oldest}", drain.id))
+    Some(format!("note: drain {} of {target} cut off {calls}; the oldest: {oldest}", drain.id))
 }
 
 /// `None` while no router has said how many there are.

@@ -222,11 +222,12 @@ impl Writer {
         Self { directory, last: None, left_out: None }
     }
 
-    /// After a failure nothing is said about what is in the file: the next copy is written whole.
-    fn save(&mut self, copy: &Arc<DiskCopy>) -> io::Result<()> {
+    /// Returns whether the copy is in the file: while another process writes there, it is left out. After a failure
+    /// nothing is said about what is in the file: the next copy is written whole.
+    fn save(&mut self, copy: &Arc<DiskCopy>) -> io::Result<bool> {
         if let Some(left_out) = &mut self.left_out {
             *left_out = Some(Arc::clone(copy));
-            return Ok(());
+            return Ok(false);
         }
         let path = self.directory.join(FILE);
         let last = self.last.take().filter(|last| last.changes < last.whole && change::can_follow(&last.copy, copy));
@@ -242,7 +243,7 @@ impl Writer {
             }
         };
         self.last = Some(Last { copy: Arc::clone(copy), whole, changes });
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -270,8 +271,9 @@ pub(super) async fn write_latest(
     commands: mpsc::Sender<Command>,
 ) {
     let save = move |copy: &Arc<DiskCopy>| {
-        writing.writer().save(copy)?;
-        drop(commands.try_send(Command::Copied(Arc::clone(copy))));
+        if writing.writer().save(copy)? {
+            drop(commands.try_send(Command::Copied(Arc::clone(copy))));
+        }
         Ok(())
     };
     keep_written(copies, save).await;

@@ -104,14 +104,14 @@ impl Waits {
                 return Ok(link);
             }
             let absence = endpoint.absence();
-            let left = absence.patience(&endpoint.limits(), self.waited());
+            let left = absence.patience(&endpoint.patient_limits(), self.waited());
             let Some(left) = left.filter(|_| !elsewhere()) else { return Err(endpoint.down_error()) };
             if matches!(absence, Absence::Away { next: Some(_) }) {
                 endpoint.tell(EndpointEvent::Wanted);
             }
             // Another endpoint may come up first.
             let change = timeout(left.min(AGAIN), changes.changed());
-            let is_held = endpoint.limits().hold.is_some();
+            let is_held = endpoint.patient_limits().hold.is_some();
             // The server of a held call owes it nothing yet.
             drop(if is_held { deaf(change).await } else { change.await });
         }
@@ -124,13 +124,10 @@ impl Waits {
         error: CallError,
         mut elsewhere: impl FnMut() -> bool,
     ) -> Result<(), CallError> {
-        let mut lasts = endpoint.unreachable_for();
-        loop {
+        // It may have been reached by another call since this one failed.
+        while let Some(lasts) = endpoint.unreachable_for() {
             let absence = Absence::Refusing { lasts };
-            // A cordoned endpoint holds no calls.
-            let is_open = endpoint.admission.state() == drain::State::Open;
-            let waited = if is_open { self.waited() } else { Duration::MAX };
-            let left = absence.patience(&endpoint.limits(), waited);
+            let left = absence.patience(&endpoint.patient_limits(), self.waited());
             let Some(left) = left else { return Err(absence.told(error)) };
             if lasts < REFUSED {
                 sleep(RETRY.ceiling(self.connects)).await;
@@ -143,19 +140,17 @@ impl Waits {
                 return Ok(());
             }
             drop(deaf(timeout(left.min(AGAIN), back)).await);
-            if !endpoint.is_unreachable() {
-                return Ok(());
-            }
-            if elsewhere() {
+            if endpoint.is_unreachable() && elsewhere() {
                 return Err(error);
             }
-            lasts = endpoint.unreachable_for();
         }
+        Ok(())
     }
 
     /// Whether a call goes again of which nothing was sent although its endpoint was up: its process ended, and it is held.
     pub(crate) async fn for_another_process(&mut self, endpoint: &Endpoint) -> bool {
-        let is_held = Absence::Away { next: None }.patience(&endpoint.limits(), self.waited()).is_some();
+        let limits = endpoint.patient_limits();
+        let is_held = Absence::Away { next: None }.patience(&limits, self.waited()).is_some();
         if is_held {
             // The end of the process may not have come to notice yet.
             deaf(sleep(RETRY.base)).await;
@@ -167,7 +162,7 @@ impl Waits {
 impl Endpoint {
     /// Why it has no connection.
     fn absence(&self) -> Absence {
-        if self.admission.state() != drain::State::Open {
+        if self.admission.state() == drain::State::Closed {
             return Absence::Over;
         }
         let (phase, next) = {
@@ -184,6 +179,13 @@ impl Endpoint {
             EndpointPhase::Lost | EndpointPhase::Down if next.is_some_and(|next| next <= AGAIN) => Absence::Coming,
             EndpointPhase::Lost | EndpointPhase::Down => Absence::Away { next },
         }
+    }
+
+    /// How long calls may wait for it: one that is cordoned holds none, and those that it has may wait for a connection.
+    fn patient_limits(&self) -> Limits {
+        let limits = Limits::clone(&self.limits());
+        let is_open = self.admission.state() == drain::State::Open;
+        Limits { hold: limits.hold.filter(|_| is_open), ..limits }
     }
 
     /// Whether it is the turn of this call to try it, of those that are held because it refuses connections.

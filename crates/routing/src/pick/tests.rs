@@ -48,6 +48,15 @@ fn variants_get_their_weight() {
 }
 
 #[test]
+fn a_variant_without_weight_gets_nothing_from_one_whose_endpoint_leaves() {
+    let leaving = [Load { weight: Weight::of(500).unwrap(), ..load(1, Verdict::Healthy, false) }];
+    let well = [load(0, Verdict::Healthy, false)];
+    assert_eq!(shares(&backend(&[(0, &well), (9, &leaving)]), 1_000), [(1, 1.0)]);
+    let none = backend(&[(0, &well), (0, &leaving)]);
+    assert!(none.pick(7, Variants::ALL, |_| false, |load| *load).is_none());
+}
+
+#[test]
 fn a_variant_that_cannot_serve_leaves_its_share_to_the_others() {
     let shares = shares(
         &backend(&[(99, &[load(0, Verdict::Unhealthy, false)]), (1, &[load(7, Verdict::Degraded, false)])]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drain::ledger::{Effect, Event, Image, Limits, State, Wanted};
-use drain::{Count, Ledger, OverlayEntry};
+use drain::{Count, DrainId, Ledger, OverlayEntry};
 use model::{DrainOverlay, DrainStrategy, Time, Weight};
 
 use crate::content::{SERVERS, backend_id};
@@ -171,13 +171,23 @@ impl World {
         self.coordinator_carries_out();
     }
 
-    /// Whether every drain is over, except drains that hold a cordon until an operator lifts it.
+    /// Whether every drain is over, except drains that hold a cordon until an operator lifts it, and removals from a
+    /// router that refuses what is live, and has the endpoint still.
     pub(crate) fn drains_over(&self) -> Result<(), String> {
         let Some((_, ledger)) = &self.coordinator.process else { return Err("no drain-coordinator".into()) };
         let open = ledger
             .list(self.now, true)
             .into_iter()
-            .find(|drain| matches!(drain.state, State::Draining | State::Evicting));
+            .find(|drain| matches!(drain.state, State::Draining | State::Evicting) && !self.is_kept(&drain.id));
         open.map_or(Ok(()), |drain| Err(format!("{} is not over: {:?}", drain.id, drain.totals)))
+    }
+
+    fn is_kept(&self, id: &DrainId) -> bool {
+        let DrainId::Removal { endpoint, revision } = id else { return false };
+        self.routers.iter().filter_map(|router| router.process.as_ref()).any(|process| {
+            let is_behind = process.turn.as_ref().is_some_and(|(_, turn)| turn.revision < *revision);
+            let layout = process.fleet.roster().layout();
+            is_behind && layout.is_some_and(|layout| layout.keys().any(|key| key == endpoint))
+        })
     }
 }

@@ -52,7 +52,7 @@ fn a_drain_that_was_ended_does_not_stay_while_its_calls_run_on() {
 fn calls_that_were_cut_off_are_counted_and_the_oldest_is_named() {
     let over =
         Drain { evicted: 2, cause: "admin".into(), oldest: r#"`export`, request "7""#.into(), ..drain("a1", "done") };
-    let said = "note: drain a1 of files cut off 2 calls at its deadline; the oldest: `export`, request \"7\"";
+    let said = "note: drain a1 of files cut off 2 calls; the oldest: `export`, request \"7\"";
     let ended_well = Drain { evicted: 0, ..over.clone() };
     let runs = Drain { state: "evicting".into(), ..over.clone() };
     for (drain, is_said) in [(over, true), (ended_well, false), (runs, false)] {

@@ -15,7 +15,7 @@ fn content(backend: &Arc<model::FixedBackend>) -> Content {
 }
 
 fn save(directory: &Path, copy: &DiskCopy) -> io::Result<()> {
-    Writer::new(directory.to_owned()).save(&Arc::new(copy.clone()))
+    Writer::new(directory.to_owned()).save(&Arc::new(copy.clone())).map(|written| assert!(written))
 }
 
 fn copy() -> DiskCopy {
