@@ -23,6 +23,7 @@ pub mod second_cut;
 pub mod sound;
 pub mod sources;
 pub mod traffic;
+pub mod transcript;
 pub mod world;
 
 pub use figures::Figures;

@@ -15,8 +15,8 @@ use known::NOT_RUN;
 use markdown::{Block, blocks};
 use reader::Reader;
 
-/// Written from the incidents that line 2 plays.
-const OTHERS: [&str; 1] = ["docs/incidents.md"];
+/// Written from what other lines play: the incidents of line 2, and the drains of line 10 of leaving gracefully.
+const OTHERS: [&str; 2] = ["docs/incidents.md", "docs/drains.md"];
 
 /// What came of one page.
 #[derive(Default)]

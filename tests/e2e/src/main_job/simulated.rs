@@ -45,7 +45,7 @@ pub fn run(size: Size) -> Result<Figures, Fault> {
 }
 
 /// The number between two texts.
-fn number(output: &str, before: &str, after: &str) -> Result<u64, Fault> {
+pub fn number(output: &str, before: &str, after: &str) -> Result<u64, Fault> {
     let rest = output.split(before).nth(1).and_then(|rest| rest.split(after).next());
     rest.and_then(|number| number.parse().ok()).ok_or_else(|| fault(format!("no number after `{before}` in {output}")))
 }

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use serde_json::Value;
 use testkit::{
-    Fault, Scratch, Supervised, binaries,
+    Fault, Scratch, Supervised,
     gateway::{self, Cli},
     wait,
 };
@@ -14,6 +14,7 @@ use super::{
     situations::{Cure, Situation},
     stage::{LIMIT, Stage},
 };
+use crate::transcript::{self, Typed};
 
 /// By then a gateway has noticed whatever is dead: it probes twice a second, two failures are enough, and each takes a
 /// second at most. The rest is for a machine on which all incidents are played at once.
@@ -41,7 +42,7 @@ pub(super) struct Played {
 }
 
 pub(super) enum Step {
-    Typed { command: String, code: i32, output: String },
+    Typed(Typed),
     Done { what: &'static str },
 }
 
@@ -91,7 +92,7 @@ pub(super) fn play(situation: &'static Situation, scratch: &Scratch) -> Result<P
         looks,
         watched: Vec::new(),
         wanted: situation.watched,
-        places: places(&stage)?,
+        places: transcript::places(stage.scratch)?,
     };
     for cure in situation.cure {
         played.steps.push(carry_out(cure, &mut stage)?);
@@ -182,14 +183,5 @@ fn carry_out(cure: &Cure, stage: &mut Stage<'_>) -> Result<Step, Fault> {
 }
 
 fn typed(arguments: &[&str], said: &Cli) -> Step {
-    let command = format!("only1mcp {}", arguments.join(" "));
-    Step::Typed { command, code: said.code, output: format!("{}{}", said.stdout, said.stderr) }
-}
-
-fn places(stage: &Stage<'_>) -> Result<Vec<(String, &'static str)>, Fault> {
-    let programs = binaries::folder()?;
-    Ok(vec![
-        (stage.scratch.path().display().to_string(), "/srv/only1mcp"),
-        (programs.display().to_string(), "/usr/bin"),
-    ])
+    Step::Typed(Typed::new(arguments, said))
 }
